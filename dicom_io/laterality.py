@@ -26,6 +26,7 @@ SMALLEST_PIECE_SHARE: Final = 0.01
 # both its peaks. A single lung has none.
 SHALLOWEST_WAIST: Final = 0.75
 SMALLEST_SHARE_BESIDE_WAIST: Final = 0.30
+SMALLEST_SHARE_BESIDE_GAP: Final = 0.15
 WAIST_SEARCH_BAND: Final = (0.25, 0.75)
 # Width divided by height: 0.68 to 1.91 in pairs of lungs, median 0.46 and 99th percentile 0.79 in
 # single lungs. Between the two bounds the waist decides.
@@ -127,7 +128,7 @@ def patient_axis(dataset: Dataset) -> PatientAxis:
             axis=1 - along,
             left_is_higher=directions[along][0] == "L",
             is_certain=True,
-            evidence="Patient Orientation " + "\\".join(directions),
+            evidence="Patient Orientation " + "/".join(directions),
         )
     missing = "Patient Orientation is " + ("not usable" if any(directions) else "missing")
     view = str(dataset.get("ViewPosition") or "").strip().upper()
@@ -188,15 +189,16 @@ def _cut_between_lungs(mask_hw: NDArray[np.bool_], pixel_aspect: float) -> int |
     first, width = int(columns[0]), int(columns[-1] - columns[0]) + 1
     smooth = ndimage.uniform_filter1d(profile, size=max(1, width // 50), mode="constant")
 
+    waist = _middle_of_lowest(smooth, first, width, WAIST_SEARCH_BAND)
+    smaller_share = min(profile[:waist].sum(), profile[waist:].sum()) / profile.sum()
+    if profile[waist] == 0 and smaller_share >= SMALLEST_SHARE_BESIDE_GAP:
+        return waist
     height = (rows[-1] - rows[0] + 1) * pixel_aspect
     if width < NARROWEST_PAIR * height:
         return None
-    waist = _middle_of_lowest(smooth, first, width, WAIST_SEARCH_BAND)
     lower_peak, higher_peak = smooth[first:waist].max(initial=0), smooth[waist:].max(initial=0)
-    smaller_share = min(profile[:waist].sum(), profile[waist:].sum()) / profile.sum()
-    is_gap = profile[waist] == 0
     is_waist = smooth[waist] <= SHALLOWEST_WAIST * min(lower_peak, higher_peak)
-    if is_gap or (is_waist and smaller_share >= SMALLEST_SHARE_BESIDE_WAIST):
+    if is_waist and smaller_share >= SMALLEST_SHARE_BESIDE_WAIST:
         return waist
     if width > WIDEST_SINGLE_LUNG * height:
         return _middle_of_lowest(smooth, first, width, MIDDLE_BAND)

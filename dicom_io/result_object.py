@@ -14,7 +14,11 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from dicom_io.findings import ModelIdentity
-from dicom_io.source_attributes import inherited_attributes, local_time
+from dicom_io.source_attributes import (
+    acquisition_equipment,
+    inherited_attributes,
+    local_time,
+)
 from dicom_io.uids import (
     IMPLEMENTATION_CLASS_UID,
     IMPLEMENTATION_VERSION_NAME,
@@ -79,14 +83,17 @@ def complete(
     result.SeriesNumber = SERIES[kind].number
     result.SeriesDescription = series_description(model, kind, replaces_version)
     result.InstanceNumber = _instance_number(source)
-    if str(source.get("BodyPartExamined") or "").strip().upper() == "CHEST":
-        result.BodyPartExamined = "CHEST"
+    # An unpaired part, so that Laterality (type 2C in PS3.3 C.7.3.1) has no place in the series.
+    result.BodyPartExamined = "CHEST"
 
     result.Manufacturer = MANUFACTURER
     result.ManufacturerModelName = MANUFACTURER_MODEL_NAME
     result.DeviceSerialNumber = model.sha256[:16]
     result.SoftwareVersions = plain_text(f"{model.name} {model.version}")
     result.ContentQualification = "RESEARCH"
+    equipment = acquisition_equipment(source)
+    if equipment is not None:
+        result.ContributingEquipmentSequence = [equipment]
 
     moment = local_time(created, source)
     for date, time in _CREATION_ATTRIBUTES:
@@ -120,6 +127,19 @@ def series_description(
     ]
     fitting = [text for text in candidates if len(text) <= LONG_STRING_LIMIT]
     return plain_text(fitting[0] if fitting else candidates[-1])
+
+
+def elements_of(built: Dataset) -> Dataset:
+    """The elements of a library's object alone.
+
+    Lookup tables over them are left behind, and so is Contributing Equipment, where highdicom
+    names itself with the time of this very run.
+    """
+    result = Dataset()
+    for element in built:
+        if element.keyword != "ContributingEquipmentSequence":
+            result.add(element)
+    return result
 
 
 def plain_text(text: str, limit: int = LONG_STRING_LIMIT) -> str:

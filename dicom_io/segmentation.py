@@ -5,7 +5,6 @@ empty frame, so that the numbers always mean the same side.
 """
 
 from datetime import datetime
-from typing import Final
 
 import numpy as np
 from highdicom import AlgorithmIdentificationSequence
@@ -20,8 +19,9 @@ from numpy.typing import NDArray
 from pydicom import DataElement, Dataset
 from pydicom.sr.codedict import codes
 
+from dicom_io.colours import LEFT_LUNG_RGB, RIGHT_LUNG_RGB
 from dicom_io.findings import Findings
-from dicom_io.result_object import RESEARCH_ONLY, complete, plain_text
+from dicom_io.result_object import RESEARCH_ONLY, complete, elements_of, plain_text
 from dicom_io.source_attributes import patient_orientation, source_skeleton
 from dicom_io.spacing import pixel_spacing
 from dicom_io.uids import (
@@ -32,9 +32,6 @@ from dicom_io.uids import (
     result_uid,
     tracking_uid,
 )
-
-RIGHT_LUNG_COLOUR_RGB: Final = (86, 190, 255)
-LEFT_LUNG_COLOUR_RGB: Final = (124, 252, 130)
 
 
 def build_segmentation(
@@ -92,7 +89,7 @@ def build_segmentation(
         omit_empty_frames=False,
         specific_character_set=None,
     )
-    result = _plain_dataset(segmentation)
+    result = elements_of(segmentation)
     _replace_random_uids(result, dimension_organization_uid(result.SOPInstanceUID))
     _pad_with_zero(result)
     result.PatientOrientation = patient_orientation(source)
@@ -130,9 +127,7 @@ def _segment(number: int, side: str, source: Dataset, findings: Findings) -> Seg
         ),
         tracking_uid=tracking_uid(source.SOPInstanceUID, f"{side} lung"),
         tracking_id=f"{side} lung",
-        display_color=CIELabColor.from_rgb(
-            *(RIGHT_LUNG_COLOUR_RGB if side == "right" else LEFT_LUNG_COLOUR_RGB)
-        ),
+        display_color=CIELabColor.from_rgb(*(RIGHT_LUNG_RGB if side == "right" else LEFT_LUNG_RGB)),
     )
     laterality = codes.SCT.Right if side == "right" else codes.SCT.Left
     segment.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [
@@ -140,15 +135,6 @@ def _segment(number: int, side: str, source: Dataset, findings: Findings) -> Seg
     ]
     segment.SegmentDescription = plain_text(f"Side: {lungs.side_evidence}", 1024)
     return segment
-
-
-def _plain_dataset(segmentation: Segmentation) -> Dataset:
-    """The elements alone: no lookup tables over them, no time of this very run among them."""
-    result = Dataset()
-    for element in segmentation:
-        if element.keyword != "ContributingEquipmentSequence":
-            result.add(element)
-    return result
 
 
 def _replace_random_uids(result: Dataset, organization_uid: str) -> None:

@@ -141,6 +141,34 @@ def image_reference(source: Dataset) -> Dataset:
     return reference
 
 
+def acquisition_equipment(source: Dataset) -> Dataset | None:
+    """An item of Contributing Equipment (PS3.3 C.12.1.1.5) for what acquired the source.
+
+    Returns:
+        The item, or None where the source names no manufacturer, which is required in it.
+    """
+    equipment = Dataset()
+    for keyword in (
+        "Manufacturer",
+        "InstitutionName",
+        "StationName",
+        "ManufacturerModelName",
+        "DeviceSerialNumber",
+        "SoftwareVersions",
+    ):
+        element = _valid_element(source, keyword)
+        if element is not None and not element.is_empty:
+            equipment.add(element)
+    if "Manufacturer" not in equipment:
+        return None
+    purpose = Dataset()
+    purpose.CodeValue, purpose.CodingSchemeDesignator = "109101", "DCM"
+    purpose.CodeMeaning = "Acquisition Equipment"
+    equipment.PurposeOfReferenceCodeSequence = [purpose]
+    equipment.ContributionDescription = "Acquired the source image"
+    return equipment
+
+
 def patient_orientation(source: Dataset) -> list[str]:
     """Patient Orientation of the source if it has two usable values, else an empty list."""
     element = _valid_element(source, "PatientOrientation")

@@ -1,0 +1,381 @@
+"""Durable files for DICOM instances: complete, fsync'd and content-addressed, or not there at all.
+
+The name of a file is the SHA-256 of what is in it, so nothing that came over the network reaches a
+path, and the same bytes twice are one file. Layout below the root, directories 0700, files 0600::
+
+    instances/ab/cd/<sha256 of the dataset>-<16 digits of the sha256 of the file meta>.dcm
+    partial/        files that are being written; what a crash leaves is removed at the next start
+    quarantine/     raw bytes of objects that were refused, for whoever looks into it
+"""
+
+import contextlib
+import errno
+import hashlib
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from pydicom import Dataset, dcmread
+from pydicom.uid import UID
+
+from dicom_io.errors import OutOfSpace, StorageError
+from dicom_io.part10 import dataset_offset, encode_dataset, file_header
+
+_OUT_OF_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
+_ABANDONED_AFTER_SECONDS: Final = 600.0
+_META_DIGITS: Final = 16
+
+
+@dataclass(frozen=True)
+class StoredInstance:
+    """One instance that is on the disk to stay.
+
+    Attributes:
+        relative_path: where it lies below the store's root, with forward slashes.
+        sha256: hash of the encoded dataset as it was received, without file meta; hexadecimal.
+        size: length of the encoded dataset in bytes.
+        transfer_syntax_uid: how the dataset is encoded.
+        sop_class_uid: what it is, as the sender said.
+        sop_instance_uid: which one it is, as the sender said.
+    """
+
+    relative_path: str
+    sha256: str
+    size: int
+    transfer_syntax_uid: str
+    sop_class_uid: str
+    sop_instance_uid: str
+
+
+class InstanceStore:
+    """A folder of instances that several processes may read and write at once.
+
+    Args:
+        root: the folder; made if it is missing.
+        low_water_mark_bytes: free space on the disk that writing must leave.
+        quarantine_limit_bytes: what the quarantine may hold; beyond it nothing more is put there.
+
+    Raises:
+        StorageError: the folder cannot be made.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        low_water_mark_bytes: int = 0,
+        quarantine_limit_bytes: int = 1 << 30,
+    ) -> None:
+        self.root = root.resolve()
+        self.low_water_mark_bytes = low_water_mark_bytes
+        self.quarantine_limit_bytes = quarantine_limit_bytes
+        self._instances = self.root / "instances"
+        self._partial = self.root / "partial"
+        self._quarantine = self.root / "quarantine"
+        with _as_storage_error("make the folders of the store"):
+            for folder in (self._instances, self._partial, self._quarantine):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.root.chmod(0o700)
+
+    def has_room(self, size: int = 0) -> bool:
+        """Whether ``size`` more bytes leave the disk above its low-water mark."""
+        try:
+            disk = os.statvfs(self.root)
+        except OSError:
+            return False
+        return disk.f_bavail * disk.f_frsize - size >= self.low_water_mark_bytes
+
+    def keep(
+        self,
+        encoded_dataset: bytes | memoryview,
+        *,
+        transfer_syntax_uid: str,
+        sop_class_uid: str,
+        sop_instance_uid: str,
+    ) -> StoredInstance:
+        """Make a received dataset durable, bit for bit, as a Part 10 file (PS3.10 7.1).
+
+        When this returns, the bytes, the file's name and the names of its folders have been
+        fsync'd. The same arguments twice give the same file.
+
+        Args:
+            encoded_dataset: the dataset as it came, without file meta information.
+            transfer_syntax_uid: transfer syntax of the presentation context it came in.
+            sop_class_uid: Affected SOP Class UID of the command.
+            sop_instance_uid: Affected SOP Instance UID of the command.
+
+        Returns:
+            What was stored, and where.
+
+        Raises:
+            OutOfSpace: the disk is full, read-only, over quota or below its low-water mark.
+            StorageError: writing failed for another reason; nothing of the file stays.
+        """
+        try:
+            header = file_header(
+                transfer_syntax_uid=transfer_syntax_uid,
+                sop_class_uid=sop_class_uid,
+                sop_instance_uid=sop_instance_uid,
+            )
+        except ValueError as cause:
+            raise StorageError(f"{cause}; the instance was not stored") from cause
+        dataset_sha256 = hashlib.sha256(encoded_dataset).hexdigest()
+        header_sha256 = hashlib.sha256(header).hexdigest()[:_META_DIGITS]
+        path = self._instances.joinpath(
+            dataset_sha256[:2], dataset_sha256[2:4], f"{dataset_sha256}-{header_sha256}.dcm"
+        )
+        if _holds(path, header, encoded_dataset):
+            # Whoever wrote it may not have come to the last step yet.
+            with _as_storage_error(f"make {path.name} durable"):
+                _fsync_folder(path.parent)
+        else:
+            self._write(path, header, encoded_dataset)
+        return StoredInstance(
+            relative_path=path.relative_to(self.root).as_posix(),
+            sha256=dataset_sha256,
+            size=len(encoded_dataset),
+            transfer_syntax_uid=transfer_syntax_uid,
+            sop_class_uid=sop_class_uid,
+            sop_instance_uid=sop_instance_uid,
+        )
+
+    def keep_dataset(self, dataset: Dataset) -> StoredInstance:
+        """Make an object that this node built durable.
+
+        Args:
+            dataset: an object with SOP Class and Instance UID and a Transfer Syntax UID in its
+                file meta information.
+
+        Returns:
+            What was stored, and where.
+
+        Raises:
+            OutOfSpace: see ``keep``.
+            StorageError: see ``keep``; or the dataset cannot be encoded.
+        """
+        try:
+            transfer_syntax = UID(dataset.file_meta.TransferSyntaxUID)
+            encoded = encode_dataset(dataset, transfer_syntax)
+            sop_class_uid, sop_instance_uid = dataset.SOPClassUID, dataset.SOPInstanceUID
+        except (AttributeError, ValueError) as cause:
+            raise StorageError(
+                f"an object cannot be encoded ({type(cause).__name__}); it was not stored"
+            ) from cause
+        return self.keep(
+            encoded,
+            transfer_syntax_uid=str(transfer_syntax),
+            sop_class_uid=str(sop_class_uid),
+            sop_instance_uid=str(sop_instance_uid),
+        )
+
+    def path_of(self, relative_path: str) -> Path:
+        """Where an instance lies on this machine.
+
+        Args:
+            relative_path: as in ``StoredInstance``.
+
+        Returns:
+            An absolute path below the store's root.
+
+        Raises:
+            StorageError: the path would leave the store.
+        """
+        parts = PurePosixPath(relative_path).parts
+        if not parts or ".." in parts or "\0" in relative_path or relative_path.startswith("/"):
+            raise StorageError("the path of an instance does not lie inside the store")
+        path = self.root.joinpath(*parts)
+        if not path.resolve().is_relative_to(self.root):
+            raise StorageError(f"{relative_path} points out of the store")
+        return path
+
+    def read(self, relative_path: str) -> Dataset:
+        """Read an instance that was stored before.
+
+        Args:
+            relative_path: as in ``StoredInstance``.
+
+        Returns:
+            The object with its file meta information.
+
+        Raises:
+            StorageError: the file is missing or is not a readable DICOM object.
+        """
+        path = self.path_of(relative_path)
+        try:
+            return dcmread(path)
+        except Exception as cause:
+            raise StorageError(
+                f"{relative_path} cannot be read ({type(cause).__name__})"
+            ) from cause
+
+    def read_encoded_dataset(self, relative_path: str) -> bytes:
+        """The encoded dataset of an instance, as it was received.
+
+        Args:
+            relative_path: as in ``StoredInstance``.
+
+        Returns:
+            The bytes behind the file meta information.
+
+        Raises:
+            StorageError: the file is missing or is not one that this store wrote.
+        """
+        with _as_storage_error(f"read {relative_path}"):
+            content = self.path_of(relative_path).read_bytes()
+        try:
+            return content[dataset_offset(content) :]
+        except ValueError as cause:
+            raise StorageError(f"{relative_path} is damaged: {cause}") from cause
+
+    def verify(self, stored: StoredInstance) -> None:
+        """Check that an instance is still what was received.
+
+        Args:
+            stored: what ``keep`` returned, possibly long ago.
+
+        Raises:
+            StorageError: the file is missing, or its bytes have changed.
+        """
+        found = hashlib.sha256(self.read_encoded_dataset(stored.relative_path)).hexdigest()
+        if found != stored.sha256:
+            raise StorageError(
+                f"{stored.relative_path} has changed: its hash is {found}, not {stored.sha256}; "
+                "restore it from the source"
+            )
+
+    def relative_paths(self) -> Iterator[str]:
+        """The paths of all instances, in no particular order, to compare with a database."""
+        for path in self._instances.glob("??/??/*.dcm"):
+            yield path.relative_to(self.root).as_posix()
+
+    def remove(self, relative_path: str) -> None:
+        """Delete an instance; one that is not there counts as deleted.
+
+        Args:
+            relative_path: as in ``StoredInstance``.
+
+        Raises:
+            StorageError: the file cannot be deleted, or does not lie in the store.
+        """
+        path = self.path_of(relative_path)
+        with _as_storage_error(f"delete {relative_path}"):
+            path.unlink(missing_ok=True)
+            if path.parent.is_dir():
+                _fsync_folder(path.parent)
+
+    def quarantine(self, content: bytes | memoryview, reason: str) -> str | None:
+        """Put aside the raw bytes of an object that was refused, so that there is evidence.
+
+        Args:
+            content: what came.
+            reason: why it was refused; a few words without patient data.
+
+        Returns:
+            The path below the root, or None if the quarantine is full or the disk has no room.
+        """
+        digest = hashlib.sha256(content).hexdigest()
+        path = self._quarantine / f"{digest}.bin"
+        try:
+            held = sum(file.stat().st_size for file in self._quarantine.iterdir())
+            if held + len(content) > self.quarantine_limit_bytes:
+                return None
+            self._write(path, b"", content)
+            self._write(path.with_suffix(".txt"), b"", reason.encode("utf-8", "replace"))
+        except (OSError, StorageError):
+            return None
+        return path.relative_to(self.root).as_posix()
+
+    def remove_abandoned_parts(self) -> int:
+        """Delete what a crash left half written; call it at start.
+
+        Returns:
+            How many files were removed.
+
+        Raises:
+            StorageError: the folder cannot be read or written.
+        """
+        removed = 0
+        with _as_storage_error("clear away partial files"):
+            for part in self._partial.iterdir():
+                # Other processes may be writing right now; theirs are young.
+                with contextlib.suppress(FileNotFoundError):
+                    if time.time() - part.stat().st_mtime > _ABANDONED_AFTER_SECONDS:
+                        part.unlink()
+                        removed += 1
+        return removed
+
+    def _write(self, path: Path, header: bytes, content: bytes | memoryview) -> None:
+        """Write, fsync, rename, fsync the folder: after a power cut it is whole or not there."""
+        if not self.has_room(len(header) + len(content)):
+            raise OutOfSpace(
+                "the disk of the store has less free space than its low-water mark of "
+                f"{self.low_water_mark_bytes} bytes; free some space"
+            )
+        part = self._partial / uuid.uuid4().hex
+        with _as_storage_error(f"write {path.name}"):
+            try:
+                _make_durable_folders(path.parent, self.root)
+                _write_new_file(part, header, content)
+                part.rename(path)
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
+            _fsync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def _as_storage_error(action: str) -> Iterator[None]:
+    """Turn what the operating system says into the project's own errors."""
+    try:
+        yield
+    except OSError as cause:
+        kind = OutOfSpace if cause.errno in _OUT_OF_SPACE else StorageError
+        raise kind(f"cannot {action}: {os.strerror(cause.errno or 0)}") from cause
+
+
+def _holds(path: Path, header: bytes, content: bytes | memoryview) -> bool:
+    """Whether a file already holds exactly this; a damaged one does not, and is replaced."""
+    try:
+        if path.stat().st_size != len(header) + len(content):
+            return False
+        with path.open("rb") as file:
+            return file.read(len(header)) == header and file.read() == content
+    except OSError:
+        return False
+
+
+def _make_durable_folders(folder: Path, root: Path) -> None:
+    """Make a folder and those above it up to the root, each name fsync'd in its parent."""
+    if folder.is_dir():
+        return
+    if folder != root:
+        _make_durable_folders(folder.parent, root)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    _fsync_folder(folder.parent)
+
+
+def _write_new_file(path: Path, header: bytes, content: bytes | memoryview) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "wb", buffering=0) as file:  # noqa: PTH123 - a descriptor, not a path
+        _write_all(file, header)
+        _write_all(file, content)
+        os.fsync(file.fileno())
+
+
+def _write_all(file: FileIO, content: bytes | memoryview) -> None:
+    """An unbuffered write may take a part only; go on until all of it is taken."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

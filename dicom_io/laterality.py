@@ -101,9 +101,10 @@ def require_lung_pair(mask_hw: NDArray[np.bool_], pixel_aspect: float = 1.0) -> 
         raise ImageRejected(
             RejectionReason.NO_LUNGS, f"lung mask covers {100 * share:.1f} % of the film"
         )
+    # Turned a quarter, every single lung is wider than high; there only a gap or waist counts.
     ratio = max(
         _size_ratio(_two_sides(mask_hw, pixel_aspect)),
-        _size_ratio(_two_sides(mask_hw.T, 1.0 / pixel_aspect)),
+        _size_ratio(_two_sides(mask_hw.T, 1.0 / pixel_aspect, needs_waist=True)),
     )
     if ratio < SMALLEST_LUNG_RATIO:
         raise ImageRejected(RejectionReason.NO_LUNGS, "the mask is not a pair of lungs")
@@ -149,14 +150,14 @@ def _orientation(dataset: Dataset) -> list[str]:
 
 
 def _two_sides(
-    mask_hw: NDArray[np.bool_], pixel_aspect: float
+    mask_hw: NDArray[np.bool_], pixel_aspect: float, needs_waist: bool = False
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Divide a mask into what lies at lower and at higher column indices."""
     labels_hw, sizes = _pieces(mask_hw)
     if not len(sizes):
         return np.zeros_like(mask_hw), np.zeros_like(mask_hw)
     kept_hw = labels_hw > 0
-    cut = _cut_between_lungs(kept_hw, pixel_aspect)
+    cut = _cut_between_lungs(kept_hw, pixel_aspect, needs_waist)
     if cut is None:
         return _one_lung(kept_hw)
     lower_share = np.bincount(labels_hw[:, :cut].ravel(), minlength=len(sizes) + 1)[1:] / sizes
@@ -182,7 +183,9 @@ def _pieces(
     return renumbered[labels_hw], sizes[kept]
 
 
-def _cut_between_lungs(mask_hw: NDArray[np.bool_], pixel_aspect: float) -> int | None:
+def _cut_between_lungs(
+    mask_hw: NDArray[np.bool_], pixel_aspect: float, needs_waist: bool
+) -> int | None:
     """The column that parts two lungs, or None if this is a single lung."""
     profile = mask_hw.sum(axis=0).astype(np.float64)
     columns, rows = np.flatnonzero(profile), np.flatnonzero(mask_hw.any(axis=1))
@@ -200,7 +203,7 @@ def _cut_between_lungs(mask_hw: NDArray[np.bool_], pixel_aspect: float) -> int |
     is_waist = smooth[waist] <= SHALLOWEST_WAIST * min(lower_peak, higher_peak)
     if is_waist and smaller_share >= SMALLEST_SHARE_BESIDE_WAIST:
         return waist
-    if width > WIDEST_SINGLE_LUNG * height:
+    if not needs_waist and width > WIDEST_SINGLE_LUNG * height:
         return _middle_of_lowest(smooth, first, width, MIDDLE_BAND)
     return None
 

@@ -97,9 +97,13 @@ def build_segmentation(
 
 
 def _geometry(source: Dataset) -> Dataset:
-    """The source's identity and pixel grid, as far as the segmentation states it again."""
+    """The source's identity and pixel grid, as far as the segmentation states it again.
+
+    Within a Frame of Reference pixel measures need a slice thickness (PS3.3 C.7.6.16.2.1), which a
+    projection does not have; there the spacing is left to the source.
+    """
     geometry = source_skeleton(source)
-    if pixel_spacing(source) is not None:
+    if "FrameOfReferenceUID" not in geometry and pixel_spacing(source) is not None:
         geometry.PixelSpacing = source.PixelSpacing
     return geometry
 

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Final
 
 from pydicom import DataElement, Dataset
-from pydicom.config import RAISE
+from pydicom.config import IGNORE, RAISE
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.sequence import Sequence
 from pydicom.valuerep import validate_value
@@ -243,7 +243,7 @@ def _identifying_element(source: Dataset, keyword: str) -> DataElement:
         return _empty_element(keyword)
     if dictionary_VR(_tag(keyword)) != element.VR:
         return _empty_element(keyword)
-    return deepcopy(element)
+    return DataElement(_tag(keyword), element.VR, element.value, validation_mode=IGNORE)
 
 
 def _valid_element(source: Dataset, keyword: str) -> DataElement | None:

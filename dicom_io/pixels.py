@@ -9,14 +9,14 @@ every cache and checkpoint, and a mismatch is refused.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom import Dataset
 from pydicom.multival import MultiValue
-from pydicom.pixels import apply_modality_lut, apply_voi_lut
+from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
 from dicom_io.errors import ImageRejected, RejectionReason
 
@@ -98,7 +98,7 @@ def decode(dataset: Dataset) -> Radiograph:
     require_readable_image(dataset)
     try:
         stored_hw = dataset.pixel_array
-    except Exception as cause:  # noqa: BLE001 - decoders raise whatever they like; all mean one thing
+    except Exception as cause:  # decoders raise whatever they like; all mean one thing
         raise ImageRejected(RejectionReason.UNDECODABLE, _kind_of(cause)) from cause
     if stored_hw.shape != (int(dataset.Rows), int(dataset.Columns)):
         raise ImageRejected(RejectionReason.UNDECODABLE, "decoded size differs from the header")
@@ -107,7 +107,7 @@ def decode(dataset: Dataset) -> Radiograph:
     try:
         values_hw = np.asarray(apply_modality_lut(stored_hw, dataset), dtype=np.float32)
         values_hw = _apply_sensible_voi(values_hw, stored_hw, valid_hw, dataset)
-    except Exception as cause:  # noqa: BLE001 - broken LUTs raise many kinds; all mean one thing
+    except Exception as cause:  # broken LUTs raise many kinds; all mean one thing
         raise ImageRejected(RejectionReason.UNDECODABLE, _kind_of(cause)) from cause
     if not np.isfinite(values_hw).all():
         raise ImageRejected(RejectionReason.UNDECODABLE, "pixel values are not finite")
@@ -136,8 +136,7 @@ def network_image(radiograph: Radiograph, side: int = 256) -> NDArray[np.uint8]:
         inside = small_hw[resize(radiograph.valid_hw.astype(np.float32), side, side) > 0.5]
         inside = inside if inside.size else small_hw
     low, high = np.percentile(inside, (DARKEST_PERCENTILE, BRIGHTEST_PERCENTILE))
-    scaled_hw = (small_hw - low) / max(float(high - low), 1e-6)
-    return np.rint(np.clip(scaled_hw, 0.0, 1.0) * 255.0).astype(np.uint8)
+    return _to_grey_levels(small_hw, float(low), float(high))
 
 
 def display_image(radiograph: Radiograph) -> NDArray[np.uint8]:
@@ -151,8 +150,7 @@ def display_image(radiograph: Radiograph) -> NDArray[np.uint8]:
     low, high = (
         np.percentile(sample, (DARKEST_PERCENTILE, BRIGHTEST_PERCENTILE)) if sample.size else (0, 1)
     )
-    scaled_hw = (radiograph.grey_hw - low) / max(float(high - low), 1e-6)
-    return np.rint(np.clip(scaled_hw, 0.0, 1.0) * 255.0).astype(np.uint8)
+    return _to_grey_levels(radiograph.grey_hw, float(low), float(high))
 
 
 def map_on_source(map_hw: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.float32]:
@@ -185,13 +183,19 @@ def air_is_bright(dataset: Dataset) -> bool:
     MONOCHROME1 (PS3.3 C.7.6.3.1.2) inverts, and so does Presentation LUT Shape INVERSE
     (C.11.6.1.2); in a MONOCHROME1 image INVERSE states the same inversion, not a second one.
     """
-    return (
+    return bool(
         dataset.get("PhotometricInterpretation") == "MONOCHROME1"
         or dataset.get("PresentationLUTShape") == "INVERSE"
     )
 
 
-def _padding(stored_hw: NDArray[np.generic], dataset: Dataset) -> NDArray[np.bool_]:
+def _to_grey_levels(grey_hw: NDArray[np.float32], low: float, high: float) -> NDArray[np.uint8]:
+    """Stretch [low, high] to [0, 255], what lies outside to its ends."""
+    scaled_hw = np.clip((grey_hw - low) / max(high - low, 1e-6), 0.0, 1.0)
+    return np.asarray(np.rint(scaled_hw * 255.0), dtype=np.uint8)
+
+
+def _padding(stored_hw: NDArray[np.integer[Any]], dataset: Dataset) -> NDArray[np.bool_]:
     """Pixels that hold no image (PS3.3 C.7.5.1.1.2), compared in stored values."""
     first = dataset.get("PixelPaddingValue")
     if not isinstance(first, int):
@@ -205,7 +209,7 @@ def _padding(stored_hw: NDArray[np.generic], dataset: Dataset) -> NDArray[np.boo
 
 def _apply_sensible_voi(
     values_hw: NDArray[np.float32],
-    stored_hw: NDArray[np.generic],
+    stored_hw: NDArray[np.integer[Any]],
     valid_hw: NDArray[np.bool_],
     dataset: Dataset,
 ) -> NDArray[np.float32]:

@@ -1,0 +1,62 @@
+"""Databases for the worker's tests: SQLite files, and PostgreSQL where it is installed."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.worker.postgres import new_database, running_cluster
+from worker.database import Database
+from worker.settings import PREFIX, Settings
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in list(os.environ):
+        if variable.startswith(PREFIX) and variable != "MULTIMIX_REQUIRE_INTEROP":
+            monkeypatch.delenv(variable)
+
+
+@pytest.fixture(scope="session")
+def postgres_cluster() -> Iterator[str]:
+    with running_cluster() as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_url(postgres_cluster: str) -> str:
+    return new_database(postgres_cluster)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.interop)])
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'test.sqlite'}"
+    return str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture
+def any_database(empty_database_url: str) -> Iterator[Database]:
+    """A database of each kind with the current schema."""
+    database = Database(empty_database_url)
+    database.upgrade_to_head()
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    made = Settings(home=tmp_path / "home")
+    made.prepare_home()
+    return made
+
+
+@pytest.fixture
+def database(settings: Settings) -> Iterator[Database]:
+    """SQLite with the current schema."""
+    made = Database(settings.resolved_database_url)
+    made.upgrade_to_head()
+    yield made
+    made.close()

@@ -1,0 +1,109 @@
+"""Engine, transactions and schema of the node's database: SQLite by default, or PostgreSQL."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.orm import Session
+
+from dicom_io.errors import SettingsError
+
+PROJECT_ROOT: Final = Path(__file__).parent.parent
+BUSY_TIMEOUT_MS: Final = 15_000
+CONNECT_TIMEOUT_SECONDS: Final = 5
+
+
+class Database:
+    """Transactions on one database; safe to share between threads, not across a fork.
+
+    Args:
+        url: SQLAlchemy URL of SQLite or PostgreSQL (psycopg).
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.engine = _create_engine(url)
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """One transaction that may change rows; committed at the end, else rolled back."""
+        with Session(self.engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """One transaction that changes nothing, and waits for no writer on SQLite."""
+        engine = self.engine.execution_options(multimix_read_only=True)
+        with Session(engine, expire_on_commit=False) as session:
+            yield session
+
+    def upgrade_to_head(self) -> None:
+        """Create or update the schema."""
+        command.upgrade(alembic_configuration(self.url), "head")
+
+    def require_current_schema(self) -> None:
+        """Refuse to work on a database of another version.
+
+        Raises:
+            SettingsError: the schema is missing or not the one of this program.
+        """
+        wanted = ScriptDirectory.from_config(alembic_configuration(self.url)).get_current_head()
+        with self.engine.connect() as connection:
+            found = MigrationContext.configure(connection).get_current_revision()
+        if found != wanted:
+            raise SettingsError(
+                f"the database has schema {found or 'none'}, this program needs {wanted}; "
+                "run `python -m worker migrate`"
+            )
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+def alembic_configuration(url: str) -> Config:
+    """Alembic's configuration for one database, independent of the current folder."""
+    configuration = Config(PROJECT_ROOT / "alembic.ini")
+    configuration.set_main_option("script_location", str(PROJECT_ROOT / "migrations"))
+    configuration.attributes["database_url"] = url
+    return configuration
+
+
+def _create_engine(url: str) -> Engine:
+    if make_url(url).get_backend_name() == "sqlite":
+        return _create_sqlite_engine(url)
+    return create_engine(
+        url,
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS},
+    )
+
+
+def _create_sqlite_engine(url: str) -> Engine:
+    """SQLite that keeps what it committed through a power cut and lets readers and writers work."""
+    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
+
+    @event.listens_for(engine, "connect")
+    def set_up_connection(connection: sqlite3.Connection, _: Any) -> None:
+        # The driver must not open transactions by itself; `begin` below says which kind.
+        connection.isolation_level = None
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A transaction that starts as a reader and turns writer fails where two meet; one that
+        # takes the write lock at once waits for its turn.
+        read_only = connection.get_execution_options().get("multimix_read_only", False)
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    return engine

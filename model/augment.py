@@ -1,0 +1,218 @@
+"""Weak and strong views of a batch of films, with masks that move as their images do.
+
+Geometry is one affine map for each image, applied to image and mask alike by the same grid;
+intensity never moves a pixel. All functions take images in [-1, 1] (air is -1) and draw from the
+generator they are given, so that a seed decides every view.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How far one view may move; each is drawn uniformly within its range.
+
+    Attributes:
+        flip: probability of a horizontal flip.
+        shift: largest shift, as a share of the side.
+        rotate: largest rotation, in degrees.
+        scale: largest relative change of size.
+        shear: largest shear, as a share of the side.
+    """
+
+    flip: float = 0.5
+    shift: float = 0.125
+    rotate: float = 0.0
+    scale: float = 0.0
+    shear: float = 0.0
+
+
+class Views(NamedTuple):
+    """Images (batch, 1, side, side) and masks of the same shape, moved alike."""
+
+    images: Tensor
+    masks: Tensor
+
+
+def uniform(generator: torch.Generator, count: int, low: float, high: float) -> Tensor:
+    """``count`` numbers drawn uniformly from [low, high)."""
+    return low + (high - low) * torch.rand(count, generator=generator)
+
+
+def affine_maps(count: int, geometry: Geometry, generator: torch.Generator) -> Tensor:
+    """Draw one affine map for each image.
+
+    Returns:
+        float, (count, 2, 3), in the normalised coordinates of ``torch.nn.functional.affine_grid``.
+    """
+    angle = torch.deg2rad(uniform(generator, count, -geometry.rotate, geometry.rotate))
+    shear = uniform(generator, count, -geometry.shear, geometry.shear)
+    size = 1 + uniform(generator, count, -geometry.scale, geometry.scale)
+    flip = 1 - 2 * (torch.rand(count, generator=generator) < geometry.flip).float()
+    # A shift of one side is 2 in normalised coordinates, which run from -1 to 1.
+    shift_x = 2 * uniform(generator, count, -geometry.shift, geometry.shift)
+    shift_y = 2 * uniform(generator, count, -geometry.shift, geometry.shift)
+    cosine, sine = torch.cos(angle) * size, torch.sin(angle) * size
+    row_x = torch.stack([flip * cosine, flip * (shear * cosine - sine), shift_x], dim=1)
+    row_y = torch.stack([sine, shear * sine + cosine, shift_y], dim=1)
+    return torch.stack([row_x, row_y], dim=1)
+
+
+def move(images: Tensor, masks: Tensor, maps: Tensor) -> Views:
+    """Apply one affine map to each image and its mask; reflects at the border of the image.
+
+    Args:
+        images: float, (batch, 1, side, side).
+        masks: float, (batch, 1, side, side); may hold any values, moved by nearest neighbour.
+        maps: float, (batch, 2, 3).
+    """
+    grid = F.affine_grid(maps, list(images.shape), align_corners=False)
+    moved = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+    moved_masks = F.grid_sample(
+        masks, grid, mode="nearest", padding_mode="reflection", align_corners=False
+    )
+    return Views(moved, moved_masks)
+
+
+def vary_intensity(images: Tensor, generator: torch.Generator, strength: float = 1.0) -> Tensor:
+    """Gamma, contrast, brightness, blur or sharpening, noise: other scanners and exposures.
+
+    Args:
+        images: float in [-1, 1], (batch, 1, side, side).
+        generator: source of every draw.
+        strength: 0 leaves the images alone, 1 is meant for training.
+
+    Returns:
+        float in [-1, 1], same shape.
+    """
+    count = len(images)
+
+    def each(low: float, high: float) -> Tensor:
+        return (strength * uniform(generator, count, low, high)).view(-1, 1, 1, 1)
+
+    grey = ((images + 1) / 2).clamp(0, 1)
+    grey = grey.clamp_min(1e-4) ** torch.exp(each(-0.5, 0.5))
+    grey = (grey - 0.5) * (1 + each(-0.35, 0.35)) + 0.5 + each(-0.15, 0.15)
+    blurred = F.avg_pool2d(F.pad(grey, (1, 1, 1, 1), mode="reflect"), 3, stride=1)
+    grey = grey + each(-1.0, 1.0) * (grey - blurred)
+    noise = torch.randn(images.shape, generator=generator)
+    grey = grey + noise * each(0.0, 0.05)
+    return (grey * 2 - 1).clamp(-1, 1)
+
+
+def cut_out(images: Tensor, generator: torch.Generator, largest: float = 0.3) -> Tensor:
+    """Grey out one rectangle of each image, up to ``largest`` of its side in each direction."""
+    count, _, height, width = images.shape
+    rows, columns = torch.arange(height), torch.arange(width)
+
+    def spans(side: int, positions: Tensor) -> Tensor:
+        length = (uniform(generator, count, 0, largest) * side)[:, None]
+        start = (uniform(generator, count, 0, 1) * side)[:, None] - length / 2
+        return (positions[None] >= start) & (positions[None] < start + length)
+
+    hidden = spans(height, rows)[:, None, :, None] & spans(width, columns)[:, None, None, :]
+    return images.masked_fill(hidden, 0.0)
+
+
+def rand_augment(images: Tensor, generator: torch.Generator, operations: int = 2) -> Tensor:
+    """The paper's strong view: ``operations`` random operations on each image.
+
+    The pool is the paper's (RandAugment): auto-contrast, brightness, contrast, equalise,
+    posterise, rotate 30, sharpness, shear 0.3, solarise, translate 0.3; magnitudes uniform.
+
+    Args:
+        images: float in [-1, 1], (batch, 1, side, side).
+        generator: source of every draw.
+        operations: how many operations, drawn with replacement, each image goes through.
+    """
+    changed = []
+    for image in images:
+        for choice in torch.randint(len(RAND_AUGMENT_POOL), (operations,), generator=generator):
+            magnitude = float(torch.rand(1, generator=generator))
+            sign = 1.0 if torch.rand(1, generator=generator) < 0.5 else -1.0
+            image = RAND_AUGMENT_POOL[int(choice)](image, magnitude, sign)
+        changed.append(image)
+    return torch.stack(changed).clamp(-1, 1)
+
+
+def _auto_contrast(image: Tensor, magnitude: float, sign: float) -> Tensor:
+    low, high = image.min(), image.max()
+    return (image - low) / (high - low).clamp_min(1e-6) * 2 - 1
+
+
+def _brightness(image: Tensor, magnitude: float, sign: float) -> Tensor:
+    return (image + 1) * (0.05 + 0.9 * magnitude) - 1
+
+
+def _contrast(image: Tensor, magnitude: float, sign: float) -> Tensor:
+    return image.mean() + (image - image.mean()) * (0.05 + 0.9 * magnitude)
+
+
+def _equalise(image: Tensor, magnitude: float, sign: float) -> Tensor:
+    levels = ((image + 1) * 127.5).round().clamp(0, 255).long()
+    counts = torch.bincount(levels.flatten(), minlength=256).cumsum(0).float()
+    return (counts / counts[-1])[levels] * 2 - 1
+
+
+def _posterise(image: Tensor, magnitude: float, sign: float) -> Tensor:
+    steps: int = 2 ** (8 - round(4 * magnitude))
+    return ((image + 1) / 2 * (steps - 1)).round() / (steps - 1) * 2 - 1
+
+
+def _sharpness(image: Tensor, magnitude: float, sign: float) -> Tensor:
+    blurred = F.avg_pool2d(F.pad(image[None], (1, 1, 1, 1), mode="reflect"), 3, stride=1)[0]
+    return blurred + (image - blurred) * (0.05 + 0.9 * magnitude)
+
+
+def _solarise(image: Tensor, magnitude: float, sign: float) -> Tensor:
+    return torch.where(image > 1 - 2 * magnitude, -image, image)
+
+
+def _rotate(image: Tensor, magnitude: float, sign: float) -> Tensor:
+    angle = torch.deg2rad(torch.tensor(30.0 * magnitude * sign))
+    c, s = float(torch.cos(angle)), float(torch.sin(angle))
+    return _warp(image, [[c, -s, 0.0], [s, c, 0.0]])
+
+
+def _shear_x(image: Tensor, magnitude: float, sign: float) -> Tensor:
+    return _warp(image, [[1.0, 0.3 * magnitude * sign, 0.0], [0.0, 1.0, 0.0]])
+
+
+def _shear_y(image: Tensor, magnitude: float, sign: float) -> Tensor:
+    return _warp(image, [[1.0, 0.0, 0.0], [0.3 * magnitude * sign, 1.0, 0.0]])
+
+
+def _translate_x(image: Tensor, magnitude: float, sign: float) -> Tensor:
+    return _warp(image, [[1.0, 0.0, 0.6 * magnitude * sign], [0.0, 1.0, 0.0]])
+
+
+def _translate_y(image: Tensor, magnitude: float, sign: float) -> Tensor:
+    return _warp(image, [[1.0, 0.0, 0.0], [0.0, 1.0, 0.6 * magnitude * sign]])
+
+
+def _warp(image: Tensor, rows: list[list[float]]) -> Tensor:
+    """One affine map; what comes from outside the film is as dark as air."""
+    grid = F.affine_grid(torch.tensor([rows]), [1, *image.shape], align_corners=False)
+    return F.grid_sample(image[None] + 1, grid, align_corners=False)[0] - 1
+
+
+RAND_AUGMENT_POOL: tuple[Callable[[Tensor, float, float], Tensor], ...] = (
+    _auto_contrast,
+    _brightness,
+    _contrast,
+    _equalise,
+    _posterise,
+    _sharpness,
+    _solarise,
+    _rotate,
+    _shear_x,
+    _shear_y,
+    _translate_x,
+    _translate_y,
+)

@@ -1,0 +1,171 @@
+import pytest
+import torch
+
+from model import augment
+from model.augment import Geometry
+
+EVERYTHING = Geometry(flip=0.5, shift=0.125, rotate=30, scale=0.2, shear=0.2)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def blobs(count=6, side=64):
+    """Smooth off-centre blobs in [-1, 1] and the masks of their bright halves."""
+    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    centres = 24 + torch.arange(count) * 2.0
+    images = torch.stack(
+        [2 * torch.exp(-((y - c) ** 2 + (x - 28) ** 2) / 200) - 1 for c in centres]
+    )[:, None]
+    return images, (images > 0).float()
+
+
+def centre_of(images):
+    """Mean row and column of the brightness, (batch, 2)."""
+    weight = (images + 1).squeeze(1)
+    weight = weight / weight.sum((1, 2), keepdim=True)
+    rows = (weight.sum(2) * torch.arange(weight.shape[1])).sum(1)
+    columns = (weight.sum(1) * torch.arange(weight.shape[2])).sum(1)
+    return torch.stack([rows, columns], dim=1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_masks_move_as_their_images_do(seed):
+    images, masks = blobs()
+    moved = augment.move(images, masks, augment.affine_maps(6, EVERYTHING, generator(seed)))
+    agreement = ((moved.images > 0).float() == moved.masks).float().mean((1, 2, 3))
+    assert float(agreement.min()) > 0.98
+    assert not torch.equal(moved.masks, masks)
+    assert set(moved.masks.unique().tolist()) <= {0.0, 1.0}
+
+
+def test_a_map_without_any_range_leaves_images_alone():
+    images, masks = blobs()
+    still = Geometry(flip=0, shift=0)
+    moved = augment.move(images, masks, augment.affine_maps(6, still, generator()))
+    torch.testing.assert_close(moved.images, images, atol=1e-4, rtol=0)
+    assert torch.equal(moved.masks, masks)
+
+
+def test_a_certain_flip_mirrors_left_and_right():
+    images, masks = blobs()
+    flip = Geometry(flip=1, shift=0)
+    moved = augment.move(images, masks, augment.affine_maps(6, flip, generator()))
+    torch.testing.assert_close(moved.images, images.flip(3), atol=1e-4, rtol=0)
+    assert torch.equal(moved.masks, masks.flip(3))
+
+
+def test_half_of_all_images_are_flipped():
+    maps = augment.affine_maps(2000, Geometry(), generator())
+    assert float((maps[:, 0, 0] < 0).float().mean()) == pytest.approx(0.5, abs=0.05)
+
+
+def test_shifts_reach_an_eighth_of_the_side_and_no_further():
+    images, masks = blobs(1)
+    images = images.expand(200, -1, -1, -1)
+    shift = Geometry(flip=0, shift=0.125)
+    moved = augment.move(
+        images, masks.expand(200, -1, -1, -1), augment.affine_maps(200, shift, generator())
+    )
+    brightest = moved.images.flatten(1).argmax(1)
+    rows = (brightest // 64 - 24).abs()
+    assert int(rows.max()) <= 8
+    assert int(rows.max()) >= 7
+
+
+def test_rotation_stays_within_its_range():
+    maps = augment.affine_maps(1000, Geometry(flip=0, shift=0, rotate=12), generator())
+    angles = torch.rad2deg(torch.atan2(maps[:, 1, 0], maps[:, 0, 0])).abs()
+    assert 11 < float(angles.max()) <= 12 + 1e-4
+
+
+def test_what_a_shift_uncovers_is_reflected_and_not_black():
+    images = torch.ones(8, 1, 32, 32)
+    maps = augment.affine_maps(8, Geometry(shift=0.125), generator())
+    assert float(augment.move(images, images, maps).images.min()) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    "view",
+    [augment.vary_intensity, augment.cut_out, augment.rand_augment],
+)
+def test_a_view_depends_on_its_generator_alone(view):
+    images, _ = blobs()
+    assert torch.equal(view(images, generator(3)), view(images, generator(3)))
+    assert not torch.equal(view(images, generator(3)), view(images, generator(4)))
+
+
+@pytest.mark.parametrize(
+    "view",
+    [augment.vary_intensity, augment.cut_out, augment.rand_augment],
+)
+def test_a_view_keeps_shape_and_range_and_its_input(view):
+    images, _ = blobs()
+    before = images.clone()
+    for seed in range(5):
+        seen = view(images, generator(seed))
+        assert seen.shape == images.shape
+        assert float(seen.min()) >= -1
+        assert float(seen.max()) <= 1
+    assert torch.equal(images, before)
+
+
+def test_intensity_moves_no_pixel():
+    images, _ = blobs()
+    for seed in range(10):
+        seen = augment.vary_intensity(images, generator(seed))
+        smooth = torch.nn.functional.avg_pool2d(seen, 9, 1, 4)
+        brightest = smooth.flatten(1).argmax(1)
+        expected = images.flatten(1).argmax(1)
+        assert int((brightest // 64 - expected // 64).abs().max()) <= 6
+        assert int((brightest % 64 - expected % 64).abs().max()) <= 6
+
+
+def test_intensity_without_strength_leaves_images_alone():
+    images, _ = blobs()
+    seen = augment.vary_intensity(images, generator(), strength=0)
+    torch.testing.assert_close(seen, images, atol=1e-3, rtol=0)
+
+
+def test_cut_out_greys_one_rectangle_of_limited_size():
+    images = torch.ones(50, 1, 40, 40)
+    seen = augment.cut_out(images, generator(), largest=0.3)
+    hidden = seen == 0
+    assert bool((hidden | (seen == 1)).all())
+    rows, columns = hidden.any(3).squeeze(1).sum(1), hidden.any(2).squeeze(1).sum(1)
+    assert int(rows.max()) <= 13
+    assert torch.equal(hidden.sum((1, 2, 3)), rows * columns)
+    assert int(rows.max()) > 6
+
+
+@pytest.mark.parametrize("operation", augment.RAND_AUGMENT_POOL, ids=lambda op: op.__name__)
+@pytest.mark.parametrize("magnitude", [0.0, 0.5, 1.0])
+def test_every_operation_gives_a_finite_image_of_the_same_shape(operation, magnitude):
+    image = blobs()[0][0]
+    for sign in (1.0, -1.0):
+        seen = operation(image, magnitude, sign)
+        assert seen.shape == image.shape
+        assert bool(torch.isfinite(seen).all())
+
+
+@pytest.mark.parametrize(
+    "name", ["_rotate", "_shear_x", "_shear_y", "_translate_x", "_translate_y", "_solarise"]
+)
+def test_an_operation_of_no_magnitude_changes_nothing(name):
+    (operation,) = [op for op in augment.RAND_AUGMENT_POOL if op.__name__ == name]
+    image = blobs()[0][0]
+    torch.testing.assert_close(operation(image, 0.0, 1.0), image, atol=1e-4, rtol=0)
+
+
+def test_a_flat_image_survives_every_operation():
+    flat = torch.full((1, 32, 32), -0.3)
+    for operation in augment.RAND_AUGMENT_POOL:
+        assert bool(torch.isfinite(operation(flat, 0.7, -1.0)).all())
+
+
+def test_equalising_makes_every_grey_equally_frequent():
+    image = (torch.linspace(0, 1, 64 * 64).sqrt() * 2 - 1).view(1, 64, 64)
+    (equalise,) = [op for op in augment.RAND_AUGMENT_POOL if op.__name__ == "_equalise"]
+    quartiles = torch.quantile(equalise(image, 0, 1).flatten(), torch.tensor([0.25, 0.5, 0.75]))
+    torch.testing.assert_close(quartiles, torch.tensor([-0.5, 0.0, 0.5]), atol=0.05, rtol=0)

@@ -1,0 +1,302 @@
+"""Every hyperparameter of a training run, typed, in one place; stored with the run as JSON.
+
+``PRESETS`` holds whole configurations; ``TABLE_MODELS`` the paper's models as five switches over
+one trainer. An unknown key or a value out of range is refused with the key's name.
+"""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dicom_io.errors import TrainingError
+from model.network import BridgePooling, BridgeScale, NetworkShape, Norm
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Tasks(_Frozen):
+    """The five switches that make each row of the paper's table out of one trainer.
+
+    Attributes:
+        segment: learn from lung masks.
+        classify: learn from class labels.
+        pseudo_labels: learn classification from unlabelled images too.
+        bridge: feed image and saliency into the decoder.
+        unlabelled_masks: learn segmentation from images without masks too.
+    """
+
+    segment: bool = True
+    classify: bool = True
+    pseudo_labels: bool = True
+    bridge: bool = True
+    unlabelled_masks: bool = True
+
+    @model_validator(mode="after")
+    def _has_what_it_builds_on(self) -> "Tasks":
+        if not (self.segment or self.classify):
+            raise ValueError("segment and classify are both off: there is nothing to learn")
+        if self.pseudo_labels and not self.classify:
+            raise ValueError("pseudo_labels needs classify")
+        if self.unlabelled_masks and not self.segment:
+            raise ValueError("unlabelled_masks needs segment")
+        return self
+
+
+TABLE_MODELS: dict[str, Tasks] = {
+    name: Tasks(
+        segment=segment,
+        classify=classify,
+        pseudo_labels=pseudo_labels,
+        bridge=bridge,
+        unlabelled_masks=unlabelled_masks,
+    )
+    for name, segment, classify, pseudo_labels, bridge, unlabelled_masks in (
+        ("unet", True, False, False, False, False),
+        ("enc", False, True, False, False, False),
+        ("encssl", False, True, True, False, False),
+        ("umtl", True, True, False, False, False),
+        ("umtls", True, True, False, True, False),
+        ("umtl-ssl", True, True, True, False, False),
+        ("umtl-ssl-s", True, True, True, True, False),
+        ("multimix", True, True, True, True, True),
+    )
+}
+
+
+class Stage(_Frozen):
+    """A stretch of training at one image size.
+
+    Attributes:
+        side: rows and columns of the network's input, in pixels; divisible by 16.
+        steps: optimiser steps.
+    """
+
+    side: int = Field(ge=32, le=1024, multiple_of=16)
+    steps: int = Field(ge=1)
+
+
+class TrainingConfig(_Frozen):
+    """One training run.
+
+    Attributes:
+        tasks: which losses the run has.
+        labels: how many labelled images the classifier may use; None for all.
+        masks: how many masks the segmentation may use; None for all.
+        stages: image sizes and steps, in order.
+        class_batch: labelled images for the classifier in each step.
+        mask_batch: images with masks in each step.
+        unlabelled_batch: unlabelled images in each step.
+        share_annotations: let an image's label and mask both count wherever it is drawn.
+        balance_classes: draw both classes equally often.
+        source_exponent: sources are drawn in proportion to (their images) ** exponent; 1 as they
+            come, 0 each source equally often.
+        learning_rate: Adam's, at its highest.
+        schedule: ``step`` is x0.1 after each ``step_share`` of the run (the paper's every 8
+            epochs), ``cosine`` warms up and falls to zero.
+        step_share: share of the run between two steps of the ``step`` schedule.
+        weight_decay: decoupled (AdamW); 0 is the paper's Adam.
+        pseudo_label_weight: lambda of equation 1.
+        pseudo_label_threshold: t of equation 1.
+        mask_weight: alpha of equation 2.
+        mask_cross_entropy: weight of a per-pixel cross-entropy beside the Dice loss.
+        unlabelled_mask_weight: beta of equation 2.
+        unlabelled_mask_term: ``paired_kl`` is the paper's, ``prior_kl`` compares mean lung maps,
+            ``consistency`` compares two views of the same image.
+        unlabelled_mask_threshold: confidence of a pixel that counts in ``consistency``.
+        augment_masks: move and re-expose the images with masks too (the paper leaves them alone).
+        strong_view: the paper's RandAugment, or gamma, contrast, noise and cut-out.
+        rotate: largest rotation of every view, degrees; 0 in the paper's weak view.
+        scale: largest relative change of size of every view.
+        teacher_decay: of the exponential moving average that gives pseudo-labels and is served;
+            0 uses the student itself.
+        encoder_norm: see ``NetworkShape``.
+        residual: see ``NetworkShape``.
+        dropout: see ``NetworkShape``.
+        bridge_scale: see ``NetworkShape``.
+        bridge_pooling: see ``NetworkShape``.
+        precision: ``bf16`` runs convolutions under autocast.
+        validation_share: share of the training patients held out to choose checkpoint,
+            calibration and operating point.
+        validate_every: steps between two validations.
+        patience: validations of the last stage without a better score after which the run ends;
+            None runs all steps.
+        seed: decides the split, the budgets, every draw and every view.
+    """
+
+    tasks: Tasks = Tasks()
+    labels: int | None = Field(default=None, ge=2)
+    masks: int | None = Field(default=None, ge=1)
+    stages: tuple[Stage, ...] = Field(default=(Stage(side=256, steps=2000),), min_length=1)
+    class_batch: int = Field(default=10, ge=1)
+    mask_batch: int = Field(default=10, ge=1)
+    unlabelled_batch: int = Field(default=10, ge=1)
+    share_annotations: bool = False
+    balance_classes: bool = False
+    source_exponent: float = Field(default=1.0, ge=0.0, le=1.0)
+    learning_rate: float = Field(default=1e-4, gt=0)
+    schedule: Literal["step", "cosine"] = "step"
+    step_share: float = Field(default=0.33, gt=0, le=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    pseudo_label_weight: float = Field(default=0.25, ge=0)
+    pseudo_label_threshold: float = Field(default=0.7, ge=0, le=1)
+    mask_weight: float = Field(default=5.0, ge=0)
+    mask_cross_entropy: float = Field(default=0.0, ge=0)
+    unlabelled_mask_weight: float = Field(default=0.01, ge=0)
+    unlabelled_mask_term: Literal["paired_kl", "prior_kl", "consistency"] = "paired_kl"
+    unlabelled_mask_threshold: float = Field(default=0.95, ge=0.5, le=1)
+    augment_masks: bool = False
+    strong_view: Literal["rand_augment", "exposure"] = "rand_augment"
+    rotate: float = Field(default=0.0, ge=0, le=45)
+    scale: float = Field(default=0.0, ge=0, lt=0.5)
+    teacher_decay: float = Field(default=0.0, ge=0, lt=1)
+    encoder_norm: Norm = "instance"
+    residual: bool = False
+    dropout: float = Field(default=0.25, ge=0, lt=1)
+    bridge_scale: BridgeScale = "raw"
+    bridge_pooling: BridgePooling = "bilinear"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    validation_share: float = Field(default=0.1, gt=0, lt=0.5)
+    validate_every: int = Field(default=200, ge=1)
+    patience: int | None = Field(default=None, ge=1)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _views_fit_together(self) -> "TrainingConfig":
+        if self.unlabelled_mask_term == "consistency" and self.strong_view == "rand_augment":
+            raise ValueError(
+                "unlabelled_mask_term = consistency needs strong_view = exposure: rand_augment "
+                "moves the strong view away from the weak one"
+            )
+        return self
+
+    @property
+    def network_shape(self) -> NetworkShape:
+        """The network that this configuration trains."""
+        return NetworkShape(
+            dropout=self.dropout,
+            encoder_norm=self.encoder_norm,
+            residual=self.residual,
+            bridge=self.tasks.bridge,
+            bridge_scale=self.bridge_scale,
+            bridge_pooling=self.bridge_pooling,
+        )
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of all stages together."""
+        return sum(stage.steps for stage in self.stages)
+
+    def side_at(self, step: int) -> int:
+        """Image side in pixels at a step, counted from 0."""
+        for stage in self.stages:
+            if step < stage.steps:
+                return stage.side
+            step -= stage.steps
+        return self.stages[-1].side
+
+
+PAPER = TrainingConfig()
+BEST = TrainingConfig(
+    stages=(Stage(side=128, steps=2000), Stage(side=256, steps=400)),
+    class_batch=12,
+    mask_batch=12,
+    unlabelled_batch=6,
+    share_annotations=True,
+    balance_classes=True,
+    source_exponent=0.5,
+    learning_rate=1.5e-3,
+    schedule="cosine",
+    weight_decay=0.01,
+    mask_weight=1.0,
+    mask_cross_entropy=1.0,
+    unlabelled_mask_weight=0.5,
+    unlabelled_mask_term="consistency",
+    augment_masks=True,
+    strong_view="exposure",
+    rotate=12.0,
+    scale=0.15,
+    pseudo_label_threshold=0.9,
+    teacher_decay=0.995,
+    encoder_norm="group",
+    residual=True,
+    dropout=0.1,
+    bridge_scale="per_image",
+    bridge_pooling="area",
+    precision="bf16",
+    validate_every=250,
+)
+PRESETS: dict[str, TrainingConfig] = {"paper": PAPER, "best": BEST}
+
+
+def configure(
+    preset: str,
+    *,
+    model: str | None = None,
+    file: Path | None = None,
+    overrides: tuple[str, ...] = (),
+) -> TrainingConfig:
+    """Build a run's configuration: preset, then table model, then TOML file, then overrides.
+
+    Args:
+        preset: a name of ``PRESETS``.
+        model: a name of ``TABLE_MODELS``, or None to keep the preset's.
+        file: a TOML file with keys of ``TrainingConfig``.
+        overrides: ``key=value`` with the value in JSON, or a bare word.
+
+    Raises:
+        TrainingError: a name, key or value is unknown or out of range; the message names it.
+    """
+    if preset not in PRESETS:
+        raise TrainingError(f"unknown preset {preset!r}; choose one of {', '.join(PRESETS)}")
+    values = PRESETS[preset].model_dump()
+    if model is not None:
+        if model not in TABLE_MODELS:
+            raise TrainingError(f"unknown model {model!r}; choose one of {', '.join(TABLE_MODELS)}")
+        values["tasks"] = TABLE_MODELS[model].model_dump()
+    if file is not None:
+        settings = _read_toml(file)
+        if isinstance(settings.get("tasks"), dict):  # a file may turn a single switch
+            settings["tasks"] = values["tasks"] | settings["tasks"]
+        values |= settings
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator:
+            raise TrainingError(f"--set {override!r} is not of the form key=value")
+        values[key.strip()] = _parse(text.strip())
+    return checked_config(values)
+
+
+def checked_config(values: dict[str, Any]) -> TrainingConfig:
+    """A configuration from plain values.
+
+    Raises:
+        TrainingError: a key is unknown or a value out of range; the message names it.
+    """
+    try:
+        return TrainingConfig.model_validate(values)
+    except ValidationError as cause:
+        first = cause.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        where = f"training setting {name}" if name else "training settings"
+        raise TrainingError(f"{where}: {first['msg']}") from cause
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text())
+    except OSError as cause:
+        raise TrainingError(f"{file} cannot be read: {cause.strerror}") from cause
+    except ValueError as cause:
+        raise TrainingError(f"{file} is no TOML: {cause}") from cause
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text

@@ -1,0 +1,96 @@
+"""The images of archive exports as one table of network inputs, held in memory maps."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from dicom_io.pixels import PREPROCESSING_VERSION
+from model.network import CLASSES, as_network_input
+
+TABLE_SIDE = 256
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One image of the table: what training, evaluation and the card need to know of it.
+
+    Attributes:
+        sop_instance_uid: of the image.
+        path: of the image's file.
+        mask_paths: of its SEG files.
+        patient: Patient ID; never leaves this process.
+        label: ``normal``, ``pneumonia`` or None.
+        split: as the export says, or None.
+        has_mask: whether a lung mask was read.
+        source: institution, as the export says.
+        view: ``PA``, ``AP``, ``AP Supine`` or empty.
+        sex: ``M``, ``F`` or empty.
+        age_years: or None.
+        manufacturer: or empty.
+        rows: of the source image.
+        columns: of the source image.
+        pixel_spacing_mm: row and column spacing, or None where it is not calibrated.
+    """
+
+    sop_instance_uid: str
+    path: str
+    mask_paths: tuple[str, ...]
+    patient: str
+    label: str | None
+    split: str | None
+    has_mask: bool
+    source: str
+    view: str
+    sex: str
+    age_years: float | None
+    manufacturer: str
+    rows: int
+    columns: int
+    pixel_spacing_mm: tuple[float, float] | None
+
+    @property
+    def class_index(self) -> int:
+        """0 for normal, 1 for pneumonia, -1 where unlabelled."""
+        return CLASSES.index(self.label) if self.label in CLASSES else -1
+
+
+@dataclass(frozen=True)
+class ImageTable:
+    """All images of one or several exports, ready for the network.
+
+    Attributes:
+        records: one for each image.
+        images: uint8, (images, 256, 256), memory-mapped.
+        masks: uint8 0 or 1, (images, 256, 256), memory-mapped; zero where there is no mask.
+        problems: (path, reason) of each file that could not be used.
+    """
+
+    records: tuple[ImageRecord, ...]
+    images: NDArray[np.uint8]
+    masks: NDArray[np.uint8]
+    problems: tuple[tuple[str, str], ...]
+
+    def content_hash(self, indices: Sequence[int]) -> str:
+        """SHA-256 over pixels, masks and labels of some rows, independent of paths."""
+        digest = hashlib.sha256(PREPROCESSING_VERSION.encode())
+        for index in indices:
+            digest.update(self.images[index].tobytes())
+            digest.update(self.masks[index].tobytes())
+            digest.update(str(self.records[index].label).encode())
+        return digest.hexdigest()
+
+    def tensors(self, indices: Sequence[int], side: int) -> tuple[Tensor, Tensor]:
+        """Images in [-1, 1] and masks in {0, 1}, float32, (n, 1, side, side)."""
+        rows = np.asarray(indices)
+        images = as_network_input(torch.from_numpy(self.images[rows]))
+        masks = torch.from_numpy(self.masks[rows])[:, None].float()
+        if side != TABLE_SIDE:
+            images = F.interpolate(images, (side, side), mode="area")
+            masks = (F.interpolate(masks, (side, side), mode="area") > 0.5).float()
+        return images, masks

@@ -1,0 +1,125 @@
+"""What one training step minimises: the weighted terms of the table model's loss, by name."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from model.config import TrainingConfig
+from model.losses import (
+    bernoulli_kl,
+    dice_loss,
+    mask_consistency,
+    prior_kl,
+    pseudo_label_loss,
+)
+from model.network import MultiMixNetwork, NetworkOutput
+from model.views import Batch, StepViews, UnlabelledViews
+
+
+def step_losses(
+    network: MultiMixNetwork, teacher: MultiMixNetwork, views: StepViews, config: TrainingConfig
+) -> dict[str, Tensor]:
+    """The weighted terms of one step's loss; their sum is what is minimised.
+
+    Args:
+        network: the one that learns.
+        teacher: gives the targets of the unlabelled images; may be ``network`` itself.
+        views: what the step learns from.
+        config: weights and thresholds.
+
+    Returns:
+        Scalars under ``dice``, ``mask_ce``, ``ce``, ``pseudo`` and ``unlabelled_mask``; only
+        those that the configuration's tasks have.
+    """
+    labelled: NetworkOutput | None = None
+    masked: NetworkOutput | None = None
+    terms: dict[str, Tensor] = {}
+    if views.labelled is not None:
+        labelled = network(views.labelled.images, masks=False)
+    if views.masked is not None:
+        masked = network(views.masked.images)
+        terms |= mask_terms(wanted_masks(masked), views.masked.masks, config)
+    terms |= class_terms(labelled, masked, views, config)
+    if views.unlabelled is not None:
+        labelled_masks = wanted_masks(masked) if masked is not None else None
+        terms |= unlabelled_terms(network, teacher, views.unlabelled, labelled_masks, config)
+    return terms
+
+
+def mask_terms(mask_logits: Tensor, masks: Tensor, config: TrainingConfig) -> dict[str, Tensor]:
+    """Dice loss and, where weighted, per-pixel cross-entropy against labelled masks."""
+    terms = {"dice": config.mask_weight * dice_loss(mask_logits, masks)}
+    if config.mask_cross_entropy:
+        terms["mask_ce"] = config.mask_cross_entropy * F.binary_cross_entropy_with_logits(
+            mask_logits.float(), masks
+        )
+    return terms
+
+
+def class_terms(
+    labelled: NetworkOutput | None,
+    masked: NetworkOutput | None,
+    views: StepViews,
+    config: TrainingConfig,
+) -> dict[str, Tensor]:
+    """Cross-entropy against class labels, those of images drawn for their mask included."""
+    seen: list[tuple[NetworkOutput | None, Batch | None]] = [(labelled, views.labelled)]
+    if config.share_annotations and config.tasks.classify:
+        seen.append((masked, views.masked))
+    parts = [
+        (output.logits, batch.classes)
+        for output, batch in seen
+        if output is not None and batch is not None
+    ]
+    if not parts:
+        return {}
+    logits, classes = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+    return {"ce": F.cross_entropy(logits.float(), classes, ignore_index=-1)}
+
+
+def unlabelled_terms(
+    network: MultiMixNetwork,
+    teacher: MultiMixNetwork,
+    views: UnlabelledViews,
+    labelled_mask_logits: Tensor | None,
+    config: TrainingConfig,
+) -> dict[str, Tensor]:
+    """What unlabelled images teach: pseudo-labels and, with its task, masks."""
+    wants_masks = config.tasks.unlabelled_masks
+    wants_weak_masks = wants_masks and config.unlabelled_mask_term == "consistency"
+    with torch.no_grad():
+        weak: NetworkOutput = teacher(views.weak, masks=wants_weak_masks)
+    strong: NetworkOutput = network(views.strong, masks=wants_masks)
+    terms: dict[str, Tensor] = {}
+    if config.tasks.pseudo_labels:
+        pseudo = pseudo_label_loss(weak.logits, strong.logits, config.pseudo_label_threshold)
+        terms["pseudo"] = config.pseudo_label_weight * pseudo.loss
+    if wants_masks:
+        terms["unlabelled_mask"] = config.unlabelled_mask_weight * unlabelled_mask_loss(
+            weak, strong, labelled_mask_logits, config
+        )
+    return terms
+
+
+def unlabelled_mask_loss(
+    weak: NetworkOutput,
+    strong: NetworkOutput,
+    labelled_mask_logits: Tensor | None,
+    config: TrainingConfig,
+) -> Tensor:
+    """The configured comparison: with the weak view's masks, or with those of labelled images."""
+    strong_masks = wanted_masks(strong)
+    if config.unlabelled_mask_term == "consistency":
+        threshold = config.unlabelled_mask_threshold
+        return mask_consistency(wanted_masks(weak), strong_masks, threshold)
+    if labelled_mask_logits is None:
+        raise AssertionError("the configuration asks for labelled masks beside this term")
+    kl = prior_kl if config.unlabelled_mask_term == "prior_kl" else bernoulli_kl
+    return kl(labelled_mask_logits, strong_masks)
+
+
+def wanted_masks(output: NetworkOutput) -> Tensor:
+    """Mask logits of a pass that was asked for them."""
+    if output.mask_logits is None:
+        raise AssertionError("the network was not asked for masks")
+    return output.mask_logits

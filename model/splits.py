@@ -1,0 +1,152 @@
+"""Which rows a training run may use for what: patients held out, budgets, labels that mislead.
+
+Every choice is a function of the seed and of what identifies the row, never of the row's place, so
+the same patients are held out whatever else the export holds.
+"""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from dicom_io.errors import TrainingError
+from model.config import Tasks
+from model.image_table import ImageRecord
+
+
+@dataclass(frozen=True)
+class Pools:
+    """Row numbers of the table, by what a training run may use them for.
+
+    Attributes:
+        labelled: rows whose class label the classifier learns from.
+        masked: rows whose mask the segmentation learns from.
+        unlabelled: rows that give pseudo-labels; every training row, labels hidden.
+        validation: rows held out by patient.
+        classes: class index of every row of the table, -1 where none may be used.
+    """
+
+    labelled: tuple[int, ...]
+    masked: tuple[int, ...]
+    unlabelled: tuple[int, ...]
+    validation: tuple[int, ...]
+    classes: tuple[int, ...]
+
+
+def divide(
+    records: Sequence[ImageRecord],
+    *,
+    labels: int | None,
+    masks: int | None,
+    validation_share: float,
+    seed: int,
+) -> Pools:
+    """Hold out validation patients and choose the label and mask budgets, seeded and nested.
+
+    Rows of a split other than ``train`` are never used. The order within a budget depends on the
+    seed alone, so the first 10 masks are part of the first 50.
+
+    Args:
+        records: all rows of the table.
+        labels: how many labelled rows to keep; None for all.
+        masks: how many masked rows to keep; None for all.
+        validation_share: share of patients held out, in (0, 1).
+        seed: decides which.
+
+    Raises:
+        TrainingError: nothing is left to train on.
+    """
+    usable = without_one_class_labels(records)
+    training: list[int] = []
+    validation: list[int] = []
+    for row, record in enumerate(usable):
+        if record.split not in (None, "train"):
+            continue
+        who = record.patient or record.sop_instance_uid
+        held_out = _share_of(f"{seed}/{record.source}/{who}") < validation_share
+        (validation if held_out else training).append(row)
+    shuffled = sorted(training, key=lambda row: _share_of(f"{seed}#{usable[row].sop_instance_uid}"))
+    labelled = [row for row in shuffled if usable[row].class_index >= 0]
+    masked = [row for row in shuffled if usable[row].has_mask]
+    if not training or not (labelled or masked):
+        raise TrainingError("no training row has a label or a mask; see labels.csv and the SEGs")
+    return Pools(
+        labelled=tuple(_stratified(labelled, usable, labels)),
+        masked=tuple(masked if masks is None else masked[:masks]),
+        unlabelled=tuple(training),
+        validation=tuple(validation),
+        classes=tuple(record.class_index for record in usable),
+    )
+
+
+def require_annotations(pools: Pools, tasks: Tasks) -> None:
+    """Refuse a run that has a task but nothing to learn it from.
+
+    Raises:
+        TrainingError: a task has no annotated training row; the message names a model without it.
+    """
+    if tasks.classify and not pools.labelled:
+        raise TrainingError("no training row has a usable label; --model unet needs none")
+    if tasks.segment and not pools.masked:
+        raise TrainingError("no training row has a lung mask; --model encssl needs none")
+
+
+def require_disjoint_patients(records: Sequence[ImageRecord]) -> None:
+    """Refuse an export whose splits share a patient.
+
+    Raises:
+        TrainingError: a patient of one source is in two splits.
+    """
+    splits: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for record in records:
+        if record.patient and record.split:
+            splits[(record.source, record.patient)].add(record.split)
+    torn = sum(len(names) > 1 for names in splits.values())
+    if torn:
+        raise TrainingError(
+            f"{torn} patients are in two splits of the export; split by patient, not by image"
+        )
+
+
+def one_class_sources(records: Sequence[ImageRecord]) -> frozenset[str]:
+    """Sources whose labels are all of one class while another source has both.
+
+    A classifier that saw them would learn the source instead of the disease, so their labels
+    neither train nor score it.
+    """
+    classes: dict[str, set[str]] = defaultdict(set)
+    for record in records:
+        if record.label:
+            classes[record.source].add(record.label)
+    if not any(len(found) > 1 for found in classes.values()):
+        return frozenset()
+    return frozenset(source for source, found in classes.items() if len(found) == 1)
+
+
+def without_one_class_labels(records: Sequence[ImageRecord]) -> list[ImageRecord]:
+    """The records with the labels of ``one_class_sources`` taken away."""
+    hidden = one_class_sources(records)
+    return [replace(r, label=None) if r.source in hidden else r for r in records]
+
+
+def _stratified(
+    rows: Sequence[int], records: Sequence[ImageRecord], budget: int | None
+) -> list[int]:
+    """The first ``budget`` rows with the classes in the proportion of all rows, nested."""
+    if budget is None or budget >= len(rows):
+        return list(rows)
+    shares = Counter(records[row].class_index for row in rows)
+    # Each row's rank within its class, scaled by the class's share, interleaves the classes in
+    # their natural proportion at every prefix.
+    seen: Counter[int] = Counter()
+    ranked = []
+    for row in rows:
+        seen[records[row].class_index] += 1
+        rank = (seen[records[row].class_index] - 0.5) / shares[records[row].class_index]
+        ranked.append((rank, row))
+    return [row for _, row in sorted(ranked)[:budget]]
+
+
+def _share_of(text: str) -> float:
+    """A number in [0, 1) that depends on the text alone."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7]) / 2**56

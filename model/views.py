@@ -1,0 +1,143 @@
+"""The batches of one training step: rows drawn from the streams, then seen weakly or strongly.
+
+All on the CPU and from the step's own generator, so that the same step gives the same views
+whatever came before it.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from model import augment
+from model.config import TrainingConfig
+from model.image_table import ImageTable
+from model.splits import Pools
+from model.streams import Stream, Streams, seeded
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One stream's part of a step.
+
+    Attributes:
+        images: float in [-1, 1], (n, 1, side, side).
+        masks: float in {0, 1}, same shape.
+        classes: int64, (n,), -1 where unlabelled.
+    """
+
+    images: Tensor
+    masks: Tensor
+    classes: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on a device."""
+        return Batch(self.images.to(device), self.masks.to(device), self.classes.to(device))
+
+
+@dataclass(frozen=True)
+class UnlabelledViews:
+    """Two views of the same unlabelled images, in the same order.
+
+    Attributes:
+        weak: float in [-1, 1], (n, 1, side, side).
+        strong: the same images, changed further.
+    """
+
+    weak: Tensor
+    strong: Tensor
+
+    def to(self, device: torch.device) -> "UnlabelledViews":
+        """The same views on a device."""
+        return UnlabelledViews(self.weak.to(device), self.strong.to(device))
+
+
+@dataclass(frozen=True)
+class StepViews:
+    """All that one step learns from; a part is None where its task is off."""
+
+    labelled: Batch | None
+    masked: Batch | None
+    unlabelled: UnlabelledViews | None
+
+
+def views_of_step(
+    table: ImageTable,
+    pools: Pools,
+    streams: Streams,
+    config: TrainingConfig,
+    step: int,
+    device: torch.device,
+) -> StepViews:
+    """Draw one step's images and change each as its part of the loss wants it.
+
+    Args:
+        table: images and masks.
+        pools: the class of each row.
+        streams: what to draw from.
+        config: image size and augmentation.
+        step: counted from 0.
+        device: where the views are wanted.
+    """
+    side = config.side_at(step)
+    generator = seeded(config.seed, step)
+
+    def drawn(stream: Stream) -> Batch:
+        return draw(table, pools, stream, step, side)
+
+    # The order matters: all three draw from one generator.
+    labelled = masked = unlabelled = None
+    if streams.labelled is not None:
+        labelled = labelled_view(drawn(streams.labelled), config, generator).to(device)
+    if streams.masked is not None:
+        masked = masked_view(drawn(streams.masked), config, generator).to(device)
+    if streams.unlabelled is not None:
+        unlabelled = unlabelled_views(drawn(streams.unlabelled), config, generator).to(device)
+    return StepViews(labelled, masked, unlabelled)
+
+
+def draw(table: ImageTable, pools: Pools, stream: Stream, step: int, side: int) -> Batch:
+    """Fetch one stream's rows of one step, unchanged."""
+    rows = stream.draw(step)
+    images, masks = table.tensors(rows, side)
+    return Batch(images, masks, torch.tensor([pools.classes[row] for row in rows]))
+
+
+def labelled_view(batch: Batch, config: TrainingConfig, generator: torch.Generator) -> Batch:
+    """Move labelled images; where the strong view is an exposure, re-expose them gently too."""
+    moved = weak_view(batch, config, generator)
+    if config.strong_view != "exposure":
+        return moved
+    images = augment.vary_intensity(moved.images, generator, strength=0.5)
+    return Batch(images, moved.masks, moved.classes)
+
+
+def masked_view(batch: Batch, config: TrainingConfig, generator: torch.Generator) -> Batch:
+    """Move and re-expose images with masks where the configuration says so."""
+    if not config.augment_masks:
+        return batch
+    moved = weak_view(batch, config, generator)
+    return Batch(augment.vary_intensity(moved.images, generator), moved.masks, moved.classes)
+
+
+def unlabelled_views(
+    batch: Batch, config: TrainingConfig, generator: torch.Generator
+) -> UnlabelledViews:
+    """The weak view, and the strong one made from it."""
+    weak = weak_view(batch, config, generator).images
+    return UnlabelledViews(weak, strong_view(weak, config, generator))
+
+
+def weak_view(batch: Batch, config: TrainingConfig, generator: torch.Generator) -> Batch:
+    """Flip, shift and, where the configuration says so, rotate and scale; masks move along."""
+    geometry = augment.Geometry(rotate=config.rotate, scale=config.scale)
+    maps = augment.affine_maps(len(batch.images), geometry, generator)
+    moved = augment.move(batch.images, batch.masks, maps)
+    return Batch(moved.images, moved.masks, batch.classes)
+
+
+def strong_view(images: Tensor, config: TrainingConfig, generator: torch.Generator) -> Tensor:
+    """The strong view of weakly moved images."""
+    if config.strong_view == "rand_augment":
+        return augment.rand_augment(images, generator)
+    return augment.cut_out(augment.vary_intensity(images, generator), generator)

@@ -1,0 +1,147 @@
+from collections import Counter
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from dicom_io.errors import TrainingError
+from model.config import TABLE_MODELS
+from model.splits import (
+    divide,
+    one_class_sources,
+    require_annotations,
+    require_disjoint_patients,
+    without_one_class_labels,
+)
+from tests.model.films import record
+
+
+def records(count=200, images_a_patient=2, **changes):
+    return [
+        record(number, patient=f"p{number // images_a_patient}", **changes)
+        for number in range(count)
+    ]
+
+
+def pools_of(rows, *, labels=None, masks=None, share=0.2, seed=0):
+    return divide(rows, labels=labels, masks=masks, validation_share=share, seed=seed)
+
+
+def test_no_patient_is_both_learnt_from_and_held_out():
+    rows = records()
+    pools = pools_of(rows)
+    held_out = {rows[row].patient for row in pools.validation}
+    learnt = {rows[row].patient for row in pools.unlabelled}
+    assert held_out
+    assert learnt
+    assert not held_out & learnt
+    assert {*pools.labelled, *pools.masked} <= set(pools.unlabelled)
+    assert not set(pools.unlabelled) & set(pools.validation)
+
+
+def test_about_the_asked_share_of_patients_is_held_out():
+    rows = records(2000)
+    assert len(pools_of(rows, share=0.2).validation) == pytest.approx(400, abs=80)
+
+
+def test_patients_of_two_hospitals_with_the_same_number_are_two():
+    rows = [record(n, patient="1", source=f"hospital {n}") for n in range(100)]
+    pools = pools_of(rows, share=0.4)
+    assert pools.validation
+    assert pools.labelled
+
+
+def test_the_same_patients_are_held_out_whatever_else_the_export_holds():
+    rows = records()
+    more = [*records(40, source="B"), *rows]
+    few = {rows[row].sop_instance_uid for row in pools_of(rows).validation}
+    many = {
+        more[row].sop_instance_uid for row in pools_of(more).validation if more[row].source == "A"
+    }
+    assert few == many
+
+
+@pytest.mark.parametrize("split", ["test", "val"])
+def test_rows_of_another_split_are_never_used(split):
+    rows = records()
+    rows[:50] = [replace(row, split=split) for row in rows[:50]]
+    pools = pools_of(rows)
+    used = {*pools.labelled, *pools.masked, *pools.unlabelled, *pools.validation}
+    assert min(used) >= 50
+
+
+def test_budgets_are_exact_and_nested():
+    rows = records(400)
+    budgets = [pools_of(rows, labels=n, masks=n) for n in (10, 50, 100)]
+    assert [len(p.labelled) for p in budgets] == [10, 50, 100]
+    assert [len(p.masked) for p in budgets] == [10, 50, 100]
+    for small, large in pairwise(budgets):
+        assert set(small.labelled) <= set(large.labelled)
+        assert set(small.masked) <= set(large.masked)
+
+
+def test_a_budget_keeps_the_proportion_of_the_classes():
+    rows = [
+        replace(row, label="normal" if number % 4 else "pneumonia")
+        for number, row in enumerate(records(400, images_a_patient=1))
+    ]
+    pools = pools_of(rows, labels=40)
+    counts = Counter(pools.classes[row] for row in pools.labelled)
+    assert counts[0] == pytest.approx(30, abs=2)
+
+
+def test_the_budget_hides_labels_but_not_images():
+    pools = pools_of(records(400), labels=10, masks=10)
+    assert len(pools.unlabelled) > 250
+
+
+def test_the_seed_decides_and_nothing_else_does():
+    rows = records()
+    assert pools_of(rows, labels=20, seed=3) == pools_of(rows, labels=20, seed=3)
+    assert pools_of(rows, labels=20, seed=3) != pools_of(rows, labels=20, seed=4)
+
+
+def test_labels_of_a_one_class_source_are_neither_trained_on_nor_scored():
+    rows = [*records(100), *records(100, source="B", label="pneumonia")]
+    assert one_class_sources(rows) == {"B"}
+    pools = pools_of(rows)
+    assert {rows[row].source for row in pools.labelled} == {"A"}
+    assert all(pools.classes[row] == -1 for row in range(100, 200))
+    assert {rows[row].source for row in pools.unlabelled} == {"A", "B"}
+    assert {rows[row].source for row in pools.masked} == {"A", "B"}
+
+
+def test_one_class_sources_stay_where_no_source_has_both():
+    rows = [*records(20, label="normal"), *records(20, source="B", label="pneumonia")]
+    assert one_class_sources(rows) == frozenset()
+    assert without_one_class_labels(rows) == rows
+
+
+def test_a_patient_in_two_splits_is_an_error_that_names_no_patient():
+    rows = [record(1, patient="Doe"), record(2, patient="Doe", split="test")]
+    with pytest.raises(TrainingError, match="1 patients are in two splits") as raised:
+        require_disjoint_patients(rows)
+    assert "Doe" not in str(raised.value)
+
+
+def test_the_same_patient_id_at_two_hospitals_is_no_error():
+    require_disjoint_patients(
+        [record(1, patient="7"), record(2, patient="7", source="B", split="t")]
+    )
+
+
+def test_nothing_to_learn_from_is_an_error():
+    with pytest.raises(TrainingError, match="no training row has a label or a mask"):
+        pools_of(records(20, label=None, has_mask=False))
+    with pytest.raises(TrainingError):
+        pools_of(records(20, split="test"))
+
+
+def test_a_task_without_annotations_is_refused_with_a_model_that_fits():
+    unmasked, unlabelled = pools_of(records(has_mask=False)), pools_of(records(label=None))
+    with pytest.raises(TrainingError, match="encssl"):
+        require_annotations(unmasked, TABLE_MODELS["multimix"])
+    with pytest.raises(TrainingError, match="unet"):
+        require_annotations(unlabelled, TABLE_MODELS["multimix"])
+    require_annotations(unmasked, TABLE_MODELS["encssl"])
+    require_annotations(unlabelled, TABLE_MODELS["unet"])

@@ -1,0 +1,156 @@
+"""Who may open an association: AE titles, networks and limits."""
+
+import ipaddress
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Final
+
+from dicom_io.errors import SettingsError
+
+_AE_TITLE_LIMIT: Final = 16  # longest AE title, PS3.5 table 6.2-1
+
+
+@dataclass(frozen=True)
+class AssociationFacts:
+    """One association, as far as it matters to anyone but the network.
+
+    Attributes:
+        association_uid: our own name for it (UUID, version 4).
+        calling_ae_title: who the peer says it is; printable, not trusted.
+        called_ae_title: whom the peer wants to reach.
+        peer_address: IP address of the peer.
+        started: when it was requested, in UTC.
+    """
+
+    association_uid: str
+    calling_ae_title: str
+    called_ae_title: str
+    peer_address: str
+    started: datetime
+
+
+@dataclass(frozen=True)
+class AllowedPeer:
+    """A peer that may send to us.
+
+    Attributes:
+        ae_title: its calling AE title.
+        networks: addresses or networks (CIDR) it may come from; empty for any.
+        maximum_associations: associations at a time; None for no limit of its own.
+    """
+
+    ae_title: str
+    networks: tuple[str, ...] = ()
+    maximum_associations: int | None = None
+
+    def __post_init__(self) -> None:
+        for network in self.networks:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError as cause:
+                raise SettingsError(
+                    f"the networks of the peer {self.ae_title!r} hold {network!r}, "
+                    "which is no address or network in CIDR notation"
+                ) from cause
+
+    def may_come_from(self, address: str) -> bool:
+        """Whether an IP address lies in one of the peer's networks."""
+        if not self.networks:
+            return True
+        source = ipaddress.ip_address(address)
+        mapped = getattr(source, "ipv4_mapped", None)
+        source = mapped if mapped is not None else source
+        return any(source in ipaddress.ip_network(network) for network in self.networks)
+
+
+class Refusal(Enum):
+    """Why an association is refused; the value is what the log and the operator read."""
+
+    CALLED_AE_TITLE = "called AE title is not ours"
+    UNKNOWN_CALLING = "calling AE title is not on the list of allowed peers"
+    WRONG_NETWORK = "the peer is allowed, but not from this address"
+    TOO_MANY = "too many associations are open"
+    TOO_MANY_OF_PEER = "the peer has too many associations open"
+    LOW_DISK = "free disk space is below the low-water mark"
+    UNAVAILABLE = "the node cannot take instances right now"
+
+    @property
+    def reject(self) -> tuple[int, int, int]:
+        """Result, source and reason of the A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
+        return _REJECT[self]
+
+
+_PERMANENT: Final = 1
+_TRANSIENT: Final = 2
+_BY_USER: Final = 1
+_BY_PRESENTATION: Final = 3
+
+_REJECT: Final = {
+    Refusal.CALLED_AE_TITLE: (_PERMANENT, _BY_USER, 7),
+    Refusal.UNKNOWN_CALLING: (_PERMANENT, _BY_USER, 3),
+    Refusal.WRONG_NETWORK: (_PERMANENT, _BY_USER, 3),
+    Refusal.TOO_MANY: (_TRANSIENT, _BY_PRESENTATION, 2),
+    Refusal.TOO_MANY_OF_PEER: (_TRANSIENT, _BY_PRESENTATION, 2),
+    Refusal.LOW_DISK: (_TRANSIENT, _BY_PRESENTATION, 2),
+    Refusal.UNAVAILABLE: (_TRANSIENT, _BY_PRESENTATION, 1),
+}
+
+
+@dataclass(frozen=True)
+class AccessPolicy:
+    """The rules for opening associations.
+
+    Attributes:
+        ae_title: our AE title.
+        require_called_ae_title: whether a peer must call us by it.
+        allowed_calling: the peers that may send; empty for anyone.
+        maximum_associations: associations at a time, of all peers together.
+    """
+
+    ae_title: str
+    require_called_ae_title: bool
+    allowed_calling: tuple[AllowedPeer, ...]
+    maximum_associations: int
+
+
+def refusal_of(
+    policy: AccessPolicy,
+    facts: AssociationFacts,
+    open_now: tuple[AssociationFacts, ...],
+    disk_has_room: bool,
+) -> Refusal | None:
+    """Decide about an association request.
+
+    Args:
+        policy: the rules.
+        facts: who asks, and for whom.
+        open_now: the associations that are open already, without this one.
+        disk_has_room: whether free space is above the low-water mark.
+
+    Returns:
+        Why it is refused, or None if it is accepted.
+    """
+    if policy.require_called_ae_title and facts.called_ae_title != policy.ae_title:
+        return Refusal.CALLED_AE_TITLE
+    peer: AllowedPeer | None = None
+    if policy.allowed_calling:
+        named = [p for p in policy.allowed_calling if p.ae_title == facts.calling_ae_title]
+        if not named:
+            return Refusal.UNKNOWN_CALLING
+        peer = next((p for p in named if p.may_come_from(facts.peer_address)), None)
+        if peer is None:
+            return Refusal.WRONG_NETWORK
+    if len(open_now) >= policy.maximum_associations:
+        return Refusal.TOO_MANY
+    if peer is not None and peer.maximum_associations is not None:
+        of_peer = [f for f in open_now if f.calling_ae_title == facts.calling_ae_title]
+        if len(of_peer) >= peer.maximum_associations:
+            return Refusal.TOO_MANY_OF_PEER
+    return None if disk_has_room else Refusal.LOW_DISK
+
+
+def printable_ae_title(title: str | None) -> str:
+    """An AE title as it may stand in a log or a table: 16 printable ASCII characters at most."""
+    shown = "".join(c if " " <= c <= "~" else "?" for c in (title or ""))
+    return shown.strip()[:_AE_TITLE_LIMIT]

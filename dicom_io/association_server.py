@@ -1,0 +1,183 @@
+"""From TCP connections to associations: each in its own thread, from handshake to certain end.
+
+A connection costs one thread and no association until a whole A-ASSOCIATE-RQ has come, so bare TCP
+connects (a load balancer's health check, a port scan) leave nothing behind. TLS handshakes run in
+the connection's thread, so a slow one holds up nobody.
+"""
+
+import logging
+import socket
+import socketserver
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from pynetdicom.association import Association
+
+from dicom_io.bounded_association import receive_exactly
+
+_LOG = logging.getLogger(__name__)
+
+_PDU_HEADER_BYTES: Final = 6
+_ASSOCIATE_REQUEST: Final = 0x01
+# 128 presentation contexts with every transfer syntax there is take about 150 KB.
+_LONGEST_ASSOCIATE_REQUEST: Final = 1 << 20
+_ABORT_UNEXPECTED_PDU: Final = b"\x07\x00\x00\x00\x00\x04\x00\x00\x02\x02"  # PS3.8 9.3.8
+_ABORT_SECONDS: Final = 2.0
+
+OpenAssociation = Callable[[socket.socket, bytes], Association]
+AssociationEnded = Callable[[Association], None]
+
+
+class AssociationServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
+    """Listens, and sees every association to its end.
+
+    Args:
+        address: where to listen; port 0 takes a free one.
+        open_association: makes an association of a connection and what was read of it.
+        association_ended: called exactly once for each association, after its last event.
+        maximum_connections: TCP connections at a time; what is beyond is closed at once.
+        request_timeout_seconds: time for TLS handshake and A-ASSOCIATE-RQ together.
+        network_timeout_seconds: longest wait for a peer that takes no data.
+        maximum_association_seconds: after this time an association is aborted.
+        tls_context: gives the TLS context for a new connection; None to speak plain DICOM.
+    """
+
+    allow_reuse_address = True
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        *,
+        open_association: OpenAssociation,
+        association_ended: AssociationEnded,
+        maximum_connections: int,
+        request_timeout_seconds: float,
+        network_timeout_seconds: float,
+        maximum_association_seconds: float,
+        tls_context: Callable[[], ssl.SSLContext] | None = None,
+    ) -> None:
+        family = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0][0]
+        self.address_family = family
+        self._open_association = open_association
+        self._association_ended = association_ended
+        self._free_connections = threading.BoundedSemaphore(maximum_connections)
+        self._request_timeout_seconds = request_timeout_seconds
+        self._network_timeout_seconds = network_timeout_seconds
+        self._maximum_association_seconds = maximum_association_seconds
+        self._tls_context = tls_context
+        self._open: set[Association] = set()
+        self._nothing_open = threading.Condition()
+        # The request handler class is never used: process_request_thread is ours.
+        super().__init__(address, socketserver.BaseRequestHandler)
+
+    @property
+    def open_associations(self) -> int:
+        """How many associations are requested or established now."""
+        with self._nothing_open:
+            return len(self._open)
+
+    def end_associations(self, grace_seconds: float) -> None:
+        """Wait for associations to be released, then abort the rest and wait for their end."""
+        with self._nothing_open:
+            self._nothing_open.wait_for(lambda: not self._open, timeout=grace_seconds)
+            remaining = list(self._open)
+        for association in remaining:
+            _abort(association)
+        with self._nothing_open:
+            self._nothing_open.wait_for(lambda: not self._open, timeout=2 * _ABORT_SECONDS)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept a connection; answers are small, so they must not wait for more (Nagle)."""
+        connection, address = super().get_request()
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection, address
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Whether there is room for one more connection."""
+        return self._free_connections.acquire(blocking=False)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Start the connection's thread."""
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            self._free_connections.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve one connection to its end; runs in the connection's own thread."""
+        connection: socket.socket = request
+        try:
+            deadline = time.monotonic() + self._request_timeout_seconds
+            connection = self._secured(connection)
+            first_pdu = _read_associate_request(connection, deadline)
+            if first_pdu:
+                connection.settimeout(self._network_timeout_seconds)
+                self._serve(self._open_association(connection, first_pdu))
+        except OSError as cause:
+            _LOG.debug("connection from %s ended: %s", client_address[0], type(cause).__name__)
+        except Exception:  # noqa: BLE001 - one bad connection must not show in any other
+            _LOG.exception("connection from %s failed", client_address[0])
+        finally:
+            self.shutdown_request(connection)
+            self._free_connections.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log what went wrong before a connection had its thread."""
+        _LOG.exception("connection from %s could not be served", client_address[0])
+
+    def _secured(self, connection: socket.socket) -> socket.socket:
+        """The connection after its TLS handshake, or as it is without TLS."""
+        if self._tls_context is None:
+            return connection
+        connection.settimeout(self._request_timeout_seconds)
+        return self._tls_context().wrap_socket(connection, server_side=True)
+
+    def _serve(self, association: Association) -> None:
+        with self._nothing_open:
+            self._open.add(association)
+        try:
+            association.start()
+            association.join(self._maximum_association_seconds)
+            if association.is_alive():
+                _LOG.warning("an association exceeded its total time and is aborted")
+                _abort(association)
+                association.join()
+            association.dul.join(_ABORT_SECONDS)
+        finally:
+            try:
+                self._association_ended(association)
+            finally:
+                with self._nothing_open:
+                    self._open.discard(association)
+                    self._nothing_open.notify_all()
+
+
+def _read_associate_request(connection: socket.socket, deadline: float) -> bytes:
+    """The whole first PDU, or nothing if the peer went away or sent something else."""
+    header = receive_exactly(connection, _PDU_HEADER_BYTES, deadline)
+    if len(header) < _PDU_HEADER_BYTES:
+        return b""
+    length = int.from_bytes(header[2:], "big")
+    if header[0] != _ASSOCIATE_REQUEST or length > _LONGEST_ASSOCIATE_REQUEST:
+        connection.sendall(_ABORT_UNEXPECTED_PDU)
+        return b""
+    request = receive_exactly(connection, _PDU_HEADER_BYTES + length, deadline, header)
+    return bytes(request) if len(request) == _PDU_HEADER_BYTES + length else b""
+
+
+def _abort(association: Association) -> None:
+    """Abort with an A-ABORT if the peer listens, and by cutting the connection if it does not."""
+    association.abort(block=False)
+    association.join(_ABORT_SECONDS)
+    wire = association.dul.socket.socket if association.dul.socket else None
+    if association.is_alive() and wire is not None:
+        try:
+            wire.shutdown(socket.SHUT_RDWR)
+        except OSError as cause:
+            _LOG.debug("the connection was closed already: %s", cause)

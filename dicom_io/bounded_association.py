@@ -1,0 +1,195 @@
+"""An accepted association that no peer can make grow without bound.
+
+pynetdicom believes a peer's lengths: a PDU of 4 GB, a dataset without end, a message queue that
+nobody reads. Here every one of them has a limit, and a PDU that began must end in time.
+"""
+
+import socket
+import time
+from copy import deepcopy
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Final
+
+from pynetdicom.ae import ApplicationEntity
+from pynetdicom.association import Association
+from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dimse_messages import DIMSEMessage
+from pynetdicom.pdu_primitives import P_DATA
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.transport import AddressInformation, AssociationSocket
+
+_COMMAND_SET_LIMIT: Final = 1 << 16
+_WAITING_MESSAGES_LIMIT: Final = 4
+_CHUNK_BYTES: Final = 1 << 18
+# A PDU may take the network timeout and, on top, as long as its length takes at this rate.
+_SLOWEST_BYTES_PER_SECOND: Final = 1 << 15
+_INVALID_PDU: Final = "Evt19"  # PS3.8 table 9-10: the state machine answers it with an A-ABORT
+
+
+@dataclass(frozen=True)
+class AssociationLimits:
+    """What one association may use.
+
+    Attributes:
+        maximum_object_bytes: longest encoded dataset that is kept in memory.
+        maximum_pdu_bytes: longest PDU that is read.
+        network_timeout_seconds: longest silence inside a PDU.
+    """
+
+    maximum_object_bytes: int
+    maximum_pdu_bytes: int
+    network_timeout_seconds: float
+
+
+class BoundedBuffer(BytesIO):
+    """A buffer that takes what fits and remembers that there was more.
+
+    Args:
+        limit: bytes that it may hold; on the first byte beyond, all that it holds is dropped.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self._limit = limit
+        self.overflowed = False
+
+    def write(self, content: bytes) -> int:  # type: ignore[override]
+        """Append, or drop everything once the limit is passed; always claims success."""
+        if not self.overflowed and self.tell() + len(content) > self._limit:
+            self.overflowed = True
+            self.seek(0)
+            self.truncate()
+        if not self.overflowed:
+            super().write(content)
+        return len(content)
+
+
+def open_association(
+    entity: ApplicationEntity,
+    connection: socket.socket,
+    first_pdu: bytes,
+    contexts: list[PresentationContext],
+    limits: AssociationLimits,
+) -> Association:
+    """Make an association acceptor of a connection; the caller binds handlers and starts it.
+
+    Args:
+        entity: our application entity.
+        connection: the connection, TLS already established where it is wanted.
+        first_pdu: what was already read of it.
+        contexts: the presentation contexts to accept.
+        limits: what the association may use.
+
+    Returns:
+        An association that is not started yet.
+    """
+    association = Association(entity, "acceptor")
+    association.set_socket(_BoundedSocket(association, connection, first_pdu, limits))
+    association.dimse = _BoundedMessages(association, limits)
+    acceptor, requestor = association.acceptor, association.requestor
+    acceptor.ae_title = entity.ae_title
+    acceptor.maximum_length = entity.maximum_pdu_size
+    acceptor.implementation_class_uid = entity.implementation_class_uid
+    acceptor.implementation_version_name = entity.implementation_version_name
+    acceptor.supported_contexts = deepcopy(contexts)
+    acceptor.address_info = AddressInformation.from_tuple(connection.getsockname())
+    requestor.address_info = AddressInformation.from_tuple(connection.getpeername())
+    return association
+
+
+class _BoundedSocket(AssociationSocket):
+    """A socket that first gives back what was read ahead, and reads no more than the limits."""
+
+    def __init__(
+        self,
+        association: Association,
+        connection: socket.socket,
+        read_ahead: bytes,
+        limits: AssociationLimits,
+    ) -> None:
+        super().__init__(association, client_socket=connection)
+        self._read_ahead = read_ahead
+        self._limits = limits
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to read."""
+        return bool(self._read_ahead) or super().ready
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        """Read exactly so many bytes, or fewer if the peer closes the connection.
+
+        Raises:
+            ConnectionAbortedError: the peer announces a PDU beyond the limit.
+            TimeoutError: the bytes did not come in time.
+        """
+        if nr_bytes > self._limits.maximum_pdu_bytes:
+            raise ConnectionAbortedError(f"the peer announces a PDU of {nr_bytes} bytes")
+        received = bytearray(self._read_ahead[:nr_bytes])
+        self._read_ahead = self._read_ahead[nr_bytes:]
+        if len(received) == nr_bytes or self.socket is None:
+            return received
+        allowance = self._limits.network_timeout_seconds + nr_bytes / _SLOWEST_BYTES_PER_SECOND
+        try:
+            return receive_exactly(self.socket, nr_bytes, time.monotonic() + allowance, received)
+        finally:
+            self.socket.settimeout(self._limits.network_timeout_seconds)
+
+
+class _BoundedMessages(DIMSEServiceProvider):
+    """DIMSE messages of limited length, and only a few of them waiting."""
+
+    def __init__(self, association: Association, limits: AssociationLimits) -> None:
+        super().__init__(association)
+        self._limits = limits
+
+    def receive_primitive(self, primitive: P_DATA) -> None:
+        """Add a fragment to the message that is being received."""
+        if self.message is None:
+            if self.msg_queue.qsize() >= _WAITING_MESSAGES_LIMIT:
+                self.dul.event_queue.put(_INVALID_PDU)
+                return
+            self.message = DIMSEMessage()
+            self.message.encoded_command_set = BoundedBuffer(_COMMAND_SET_LIMIT)
+            self.message.data_set = BoundedBuffer(self._limits.maximum_object_bytes)
+        if getattr(self.message.encoded_command_set, "overflowed", False):
+            self.dul.event_queue.put(_INVALID_PDU)
+            return
+        super().receive_primitive(primitive)
+
+
+def receive_exactly(
+    connection: socket.socket,
+    count: int,
+    deadline: float,
+    received: bytearray | None = None,
+) -> bytearray:
+    """Read from a connection until there is enough, the peer is gone, or time is up.
+
+    Memory grows with what has come, not with what was announced.
+
+    Args:
+        connection: where to read from; its timeout is changed.
+        count: bytes to have at the end.
+        deadline: on the monotonic clock, in seconds.
+        received: what is there already; it is added to.
+
+    Returns:
+        ``count`` bytes, or fewer if the peer closed the connection.
+
+    Raises:
+        TimeoutError: the deadline has passed.
+        OSError: the connection is broken.
+    """
+    received = bytearray() if received is None else received
+    while len(received) < count:
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            raise TimeoutError("the peer is too slow")
+        connection.settimeout(remaining)
+        chunk = connection.recv(min(_CHUNK_BYTES, count - len(received)))
+        if not chunk:
+            break
+        received += chunk
+    return received

@@ -1,0 +1,104 @@
+"""The technical identifiers of an encoded dataset, read from its head without its pixels.
+
+Nothing about the patient is read. Whatever a peer may send, the answer is identifiers or the reason
+why there are none; never an exception.
+"""
+
+import re
+import zlib
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Final
+
+from pydicom import Dataset
+from pydicom.filereader import read_dataset
+from pydicom.tag import BaseTag, Tag
+from pydicom.uid import UID
+
+_UID_SYNTAX: Final = re.compile(r"[0-9.]{1,64}", re.ASCII)
+_LAST_TAG: Final = Tag("SeriesInstanceUID")
+_IDENTIFIERS: Final = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+# Where a dataset is deflated, only so much of it is inflated: the head of any radiograph fits.
+_INFLATED_HEAD_BYTES: Final = 1 << 22
+
+
+@dataclass(frozen=True)
+class InstanceIdentifiers:
+    """What an instance says of itself.
+
+    Attributes:
+        sop_class_uid: its SOP Class UID, or None if it is missing or malformed.
+        sop_instance_uid: its SOP Instance UID, or None.
+        study_uid: its Study Instance UID, or None.
+        series_uid: its Series Instance UID, or None.
+        problem: why something is None, in words a technician understands; None if all is well.
+    """
+
+    sop_class_uid: str | None
+    sop_instance_uid: str | None
+    study_uid: str | None
+    series_uid: str | None
+    problem: str | None
+
+
+def is_uid(text: object) -> bool:
+    """Whether a value has the characters and the length of a UID (PS3.5 9.1).
+
+    Components with leading zeros are let pass: devices send them, and they do no harm.
+    """
+    return isinstance(text, str) and _UID_SYNTAX.fullmatch(text) is not None
+
+
+def read_identifiers(encoded_dataset: bytes, transfer_syntax_uid: str) -> InstanceIdentifiers:
+    """Read the UIDs in the head of an encoded dataset.
+
+    Args:
+        encoded_dataset: a dataset without file meta information, from whoever.
+        transfer_syntax_uid: how it is encoded.
+
+    Returns:
+        The UIDs that are there and well-formed, and what is wrong with the others.
+    """
+    syntax = UID(transfer_syntax_uid)
+    try:
+        head = _head_of(encoded_dataset, syntax)
+        found = {keyword: _text(head, keyword) for keyword in _IDENTIFIERS}
+    except Exception as cause:  # noqa: BLE001 - a hostile dataset raises anything, RecursionError too
+        return InstanceIdentifiers(
+            None, None, None, None, f"the dataset cannot be parsed ({type(cause).__name__})"
+        )
+    uids = {keyword: text if is_uid(text) else None for keyword, text in found.items()}
+    problems = [
+        f"{keyword} is {'malformed' if found[keyword] else 'missing'}"
+        for keyword, uid in uids.items()
+        if uid is None
+    ]
+    return InstanceIdentifiers(
+        sop_class_uid=uids["SOPClassUID"],
+        sop_instance_uid=uids["SOPInstanceUID"],
+        study_uid=uids["StudyInstanceUID"],
+        series_uid=uids["SeriesInstanceUID"],
+        problem="; ".join(problems) or None,
+    )
+
+
+def _head_of(encoded_dataset: bytes, syntax: UID) -> Dataset:
+    if syntax.is_deflated:
+        inflater = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
+        encoded_dataset = inflater.decompress(encoded_dataset, _INFLATED_HEAD_BYTES)
+    return read_dataset(
+        BytesIO(encoded_dataset),
+        is_implicit_VR=syntax.is_implicit_VR,
+        is_little_endian=syntax.is_little_endian,
+        stop_when=_is_past_identifiers,
+        specific_tags=[Tag(keyword) for keyword in _IDENTIFIERS],
+    )
+
+
+def _is_past_identifiers(tag: BaseTag, vr: str | None, length: int) -> bool:
+    return bool(tag > _LAST_TAG)
+
+
+def _text(head: Dataset, keyword: str) -> str:
+    value = head.get(keyword)
+    return "" if value is None else str(value)

@@ -1,0 +1,313 @@
+"""The storage SCP: C-STORE and C-ECHO in, success answered only for what is durable.
+
+An instance's way: bytes off the network -> checks -> fsync'd file -> ``Intake.instance_stored``
+(which commits its row) -> 0x0000.
+"""
+
+import logging
+import socket
+import threading
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Self, cast
+
+from pydicom import Dataset
+from pydicom.uid import UID
+from pynetdicom import evt
+from pynetdicom._handlers import (
+    standard_dimse_recv_handler,
+    standard_dimse_sent_handler,
+    standard_pdu_recv_handler,
+    standard_pdu_sent_handler,
+)
+from pynetdicom.ae import ApplicationEntity
+from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import A_ASSOCIATE
+
+from dicom_io.access_control import (
+    AccessPolicy,
+    AllowedPeer,
+    AssociationFacts,
+    Refusal,
+    printable_ae_title,
+    refusal_of,
+)
+from dicom_io.association_server import AssociationServer
+from dicom_io.bounded_association import AssociationLimits, open_association
+from dicom_io.errors import SettingsError
+from dicom_io.intake import Intake, ReceivedInstance
+from dicom_io.storage import InstanceStore
+from dicom_io.storage_service import SUCCESS, StorageService
+from dicom_io.tls import ReloadingContext, TlsFiles, acceptor_context
+from dicom_io.transfer_syntaxes import CHEST_STORAGE_CLASSES, decodable_transfer_syntaxes
+from dicom_io.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+
+__all__ = [
+    "AllowedPeer",
+    "AssociationFacts",
+    "Intake",
+    "Listener",
+    "ListenerConfiguration",
+    "ReceivedInstance",
+    "Refusal",
+    "TlsFiles",
+]
+
+_LOG = logging.getLogger(__name__)
+
+VERIFICATION: Final = UID("1.2.840.10008.1.1")
+
+_PDU_OVERHEAD_BYTES: Final = 1 << 16
+
+# pynetdicom describes every PDU for its own log, at a cost, whether anyone listens or not.
+_PYNETDICOM_LOGGING: Final = (
+    (evt.EVT_DIMSE_RECV, standard_dimse_recv_handler),
+    (evt.EVT_DIMSE_SENT, standard_dimse_sent_handler),
+    (evt.EVT_PDU_RECV, standard_pdu_recv_handler),
+    (evt.EVT_PDU_SENT, standard_pdu_sent_handler),
+)
+
+
+@dataclass(frozen=True)
+class ListenerConfiguration:
+    """How to listen, and to whom.
+
+    Attributes:
+        ae_title: our AE title, 1 to 16 characters.
+        host: address to listen on.
+        port: TCP port; 0 takes a free one.
+        maximum_associations: associations at a time, of all peers together.
+        require_called_ae_title: refuse peers that call us by another title.
+        allowed_calling: peers that may send; empty for anyone.
+        association_timeout_seconds: time for TLS handshake and association request.
+        idle_timeout_seconds: longest silence of a peer before its association is aborted.
+        maximum_association_seconds: longest association.
+        maximum_object_bytes: longest encoded dataset; longer ones are refused for good.
+        maximum_pdu_size: PDU length offered to peers, in bytes; 0 lets them choose.
+        tls: files for TLS; None listens without.
+    """
+
+    ae_title: str
+    host: str = "127.0.0.1"
+    port: int = 0
+    maximum_associations: int = 32
+    require_called_ae_title: bool = False
+    allowed_calling: tuple[AllowedPeer, ...] = ()
+    association_timeout_seconds: float = 20.0
+    idle_timeout_seconds: float = 60.0
+    maximum_association_seconds: float = 4 * 3600.0
+    maximum_object_bytes: int = 512 << 20
+    maximum_pdu_size: int = 0
+    tls: TlsFiles | None = None
+
+    def __post_init__(self) -> None:
+        if not self.ae_title.strip() or printable_ae_title(self.ae_title) != self.ae_title.strip():
+            raise SettingsError(f"AE title {self.ae_title!r} must be 1 to 16 printable characters")
+        if self.maximum_associations < 1:
+            raise SettingsError("maximum_associations of the listener must be at least 1")
+
+
+class Listener:
+    """A running storage SCP.
+
+    Args:
+        configuration: how to listen, and to whom.
+        store: where instances go.
+        intake: who is told.
+    """
+
+    def __init__(
+        self, configuration: ListenerConfiguration, store: InstanceStore, intake: Intake
+    ) -> None:
+        self._configuration = configuration
+        self._store = store
+        self._intake = intake
+        self._storage = StorageService(store, intake)
+        self._policy = AccessPolicy(
+            ae_title=configuration.ae_title.strip(),
+            require_called_ae_title=configuration.require_called_ae_title,
+            allowed_calling=configuration.allowed_calling,
+            maximum_associations=configuration.maximum_associations,
+        )
+        self._limits = AssociationLimits(
+            maximum_object_bytes=configuration.maximum_object_bytes,
+            maximum_pdu_bytes=_longest_pdu(configuration),
+            network_timeout_seconds=configuration.idle_timeout_seconds,
+        )
+        self._entity = _application_entity(configuration)
+        self._accepted: dict[Association, AssociationFacts] = {}
+        self._lock = threading.Lock()
+        self._server: AssociationServer | None = None
+        self._serving: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    @property
+    def port(self) -> int:
+        """The TCP port that is listened on; the configured one before ``start``."""
+        if self._server is None:
+            return self._configuration.port
+        return int(self._server.server_address[1])
+
+    @property
+    def open_associations(self) -> tuple[AssociationFacts, ...]:
+        """The associations that are accepted and not ended."""
+        with self._lock:
+            return tuple(self._accepted.values())
+
+    def start(self) -> None:
+        """Listen, in threads of its own; returns when connections are taken.
+
+        Raises:
+            SettingsError: the address cannot be listened on, or a TLS file cannot be used.
+            StorageError: the store cannot be written.
+        """
+        configuration = self._configuration
+        tls_context = None
+        if configuration.tls is not None:
+            tls_context = ReloadingContext(configuration.tls, acceptor_context)
+        self._store.remove_abandoned_parts()
+        try:
+            self._server = AssociationServer(
+                (configuration.host, configuration.port),
+                open_association=self._open_association,
+                association_ended=self._association_ended,
+                # Beyond the accepted ones, some more may be asking or be refused at the moment.
+                maximum_connections=2 * configuration.maximum_associations + 16,
+                request_timeout_seconds=configuration.association_timeout_seconds,
+                network_timeout_seconds=configuration.idle_timeout_seconds,
+                maximum_association_seconds=configuration.maximum_association_seconds,
+                tls_context=tls_context,
+            )
+        except OSError as cause:
+            raise SettingsError(
+                f"cannot listen on {configuration.host}:{configuration.port}: {cause.strerror}"
+            ) from cause
+        self._serving = threading.Thread(
+            target=self._server.serve_forever, args=(0.1,), name="listener", daemon=True
+        )
+        self._serving.start()
+        _LOG.info("listening as %s on port %d", configuration.ae_title, self.port)
+
+    def stop(self, grace_seconds: float = 5.0) -> None:
+        """Take no more connections, let open associations finish, then abort what is left.
+
+        Args:
+            grace_seconds: time for the open associations.
+        """
+        if self._server is None or self._serving is None:
+            return
+        self._server.shutdown()
+        self._server.server_close()
+        self._serving.join()
+        self._server.end_associations(grace_seconds)
+        self._server = self._serving = None
+
+    def _open_association(self, connection: socket.socket, first_pdu: bytes) -> Association:
+        association = open_association(
+            self._entity, connection, first_pdu, self._entity.supported_contexts, self._limits
+        )
+        for event, handler in _PYNETDICOM_LOGGING:
+            association.unbind(event, handler)
+        association.bind(evt.EVT_REQUESTED, self._on_requested)
+        association.bind(evt.EVT_C_ECHO, _on_c_echo)
+        association.bind(evt.EVT_C_STORE, self._on_c_store)
+        return association
+
+    def _on_requested(self, event: evt.Event) -> None:
+        """Accept or refuse; an exception here would let pynetdicom accept, so none may leave."""
+        association = event.assoc
+        facts = _facts_of(association)
+        try:
+            refusal = self._admit(association, facts)
+        except Exception as cause:  # noqa: BLE001 - whatever is broken, the peer shall come back later
+            _LOG.warning("an association cannot be taken: %s", type(cause).__name__)
+            refusal = Refusal.UNAVAILABLE
+        if refusal is None:
+            return
+        association.acse.send_reject(*refusal.reject)
+        association.kill()
+        _LOG.warning(
+            "association refused: %s (calling %s, called %s, from %s)",
+            refusal.value,
+            facts.calling_ae_title,
+            facts.called_ae_title,
+            facts.peer_address,
+        )
+        self._tell(lambda: self._intake.association_refused(facts, refusal))
+
+    def _admit(self, association: Association, facts: AssociationFacts) -> Refusal | None:
+        has_room = self._store.has_room()
+        with self._lock:
+            open_now = tuple(self._accepted.values())
+            refusal = refusal_of(self._policy, facts, open_now, has_room)
+            if refusal is not None:
+                return refusal
+            self._accepted[association] = facts
+        try:
+            self._intake.association_accepted(facts)
+        except BaseException:
+            with self._lock:
+                del self._accepted[association]
+            raise
+        return None
+
+    def _association_ended(self, association: Association) -> None:
+        with self._lock:
+            facts = self._accepted.pop(association, None)
+        if facts is not None:
+            released = bool(association.is_released)
+            self._tell(lambda: self._intake.association_ended(facts, released))
+
+    def _on_c_store(self, event: evt.Event) -> Dataset:
+        """Answer a C-STORE request; nothing but a status leaves."""
+        return self._storage.answer(event, self._accepted[event.assoc])
+
+    def _tell(self, call: Callable[[], None]) -> None:
+        """Report something that has happened already, whatever the intake answers."""
+        try:
+            call()
+        except Exception as cause:  # noqa: BLE001 - the association is over either way
+            _LOG.error("the end of an association was not recorded: %s", type(cause).__name__)
+
+
+def _longest_pdu(configuration: ListenerConfiguration) -> int:
+    """What is read at a time: one object, where the peer was left to choose, with its headers."""
+    offered = configuration.maximum_pdu_size or configuration.maximum_object_bytes
+    return offered + _PDU_OVERHEAD_BYTES
+
+
+def _application_entity(configuration: ListenerConfiguration) -> ApplicationEntity:
+    entity = ApplicationEntity(configuration.ae_title.strip())
+    entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    entity.maximum_pdu_size = configuration.maximum_pdu_size
+    entity.acse_timeout = configuration.association_timeout_seconds
+    entity.dimse_timeout = configuration.idle_timeout_seconds
+    entity.network_timeout = configuration.idle_timeout_seconds
+    for storage_class in CHEST_STORAGE_CLASSES:
+        entity.add_supported_context(storage_class, list(decodable_transfer_syntaxes()))
+    entity.add_supported_context(VERIFICATION)
+    return entity
+
+
+def _facts_of(association: Association) -> AssociationFacts:
+    request = cast(A_ASSOCIATE, association.requestor.primitive)
+    return AssociationFacts(
+        association_uid=str(uuid.uuid4()),
+        calling_ae_title=printable_ae_title(request.calling_ae_title),
+        called_ae_title=printable_ae_title(request.called_ae_title),
+        peer_address=str(association.requestor.address),
+        started=datetime.now(UTC),
+    )
+
+
+def _on_c_echo(event: evt.Event) -> int:
+    return SUCCESS

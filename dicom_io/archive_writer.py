@@ -8,7 +8,6 @@ import os
 from collections.abc import Generator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +23,12 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import UID, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
 from dicom_io.errors import ArchiveError
-from dicom_io.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, derived_uid
+from dicom_io.uids import (
+    IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION_NAME,
+    derived_uid,
+    dimension_organization_uid,
+)
 
 REQUIRED_COLUMNS: Final = ("id", "image", "lung_mask", "label", "patient", "split")
 LABELS: Final = ("normal", "pneumonia")
@@ -37,6 +41,7 @@ DERIVATION: Final = (
     "(350 mm film width), not for measurement."
 )
 MANIFEST_NAME: Final = "manifest.csv"
+_PLACEHOLDER_TIMES: Final = {"DA": "20000101", "TM": "000000", "DT": "20000101000000"}
 
 
 @dataclass(frozen=True)
@@ -334,12 +339,12 @@ def mask_object(image: Dataset, mask_hw: NDArray[np.bool_]) -> Segmentation:
         series_description="Lung mask",
     )
     segmentation.PatientOrientation = list(image.PatientOrientation)
-    # The time of conversion says nothing about the mask; without it a second run writes the same.
-    epoch = datetime(2000, 1, 1)
-    for keyword in ("ContentDate", "InstanceCreationDate", "SeriesDate"):
-        if keyword in segmentation:
-            setattr(segmentation, keyword, epoch.strftime("%Y%m%d"))
-    for keyword in ("ContentTime", "InstanceCreationTime", "SeriesTime"):
-        if keyword in segmentation:
-            setattr(segmentation, keyword, epoch.strftime("%H%M%S"))
+    organization = dimension_organization_uid(segmentation.SOPInstanceUID)
+    segmentation.DimensionOrganizationSequence[0].DimensionOrganizationUID = organization
+    for index in segmentation.DimensionIndexSequence:
+        index.DimensionOrganizationUID = organization
+    # The time of conversion says nothing about the mask; a fixed one makes a second run's file equal.
+    for element in segmentation.iterall():
+        if element.VR in _PLACEHOLDER_TIMES and element.value:
+            element.value = _PLACEHOLDER_TIMES[element.VR]
     return segmentation

@@ -1,0 +1,188 @@
+"""One pixel path: the same film gives the same network input, however a vendor stores it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydicom import Dataset, dcmread
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from dicom_io.errors import ImageRejected, RejectionReason
+from dicom_io.phantom import draw_phantom, phantom_dataset
+from dicom_io.pixels import decode, display_image, map_on_source, network_image, resize
+
+FILM = draw_phantom(5, 160, 128)
+REAL_FILMS = Path(__file__).parents[3] / "shared" / "data" / "dicom"
+
+
+def film(**changes: object) -> Dataset:
+    """The phantom's object with some attributes changed."""
+    dataset = phantom_dataset(FILM)
+    for keyword, value in changes.items():
+        setattr(dataset, keyword, value)
+    return dataset
+
+
+def stored(values_hw: np.ndarray, bits: int, *, signed: bool = False) -> Dataset:
+    """An object with these stored values."""
+    allocated = 8 if bits <= 8 else 16
+    kind = ("i" if signed else "u") + str(allocated // 8)
+    return film(
+        BitsAllocated=allocated,
+        BitsStored=bits,
+        HighBit=bits - 1,
+        PixelRepresentation=int(signed),
+        WindowCenter=None,
+        WindowWidth=None,
+        PixelData=values_hw.astype("<" + kind).tobytes(),
+    )
+
+
+def input_of(dataset: Dataset) -> np.ndarray:
+    """The network's input, as int to subtract safely."""
+    return network_image(decode(dataset), 64).astype(int)
+
+
+REFERENCE = input_of(film())
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 15, 16])
+@pytest.mark.parametrize("signed", [False, True])
+def test_bit_depth_and_sign_do_not_change_the_network_input(bits: int, signed: bool) -> None:
+    scaled_hw = FILM.stored_hw.astype(float) / 4095 * (2**bits - 1)
+    if signed:
+        scaled_hw -= 2 ** (bits - 1)
+    found = input_of(stored(np.rint(scaled_hw), bits, signed=signed))
+    assert np.abs(found - REFERENCE).max() <= 2
+
+
+def test_monochrome1_is_the_inverted_film() -> None:
+    inverted = film(
+        PhotometricInterpretation="MONOCHROME1",
+        PresentationLUTShape="INVERSE",
+        PixelData=(4095 - FILM.stored_hw).astype("<u2").tobytes(),
+    )
+    assert np.abs(input_of(inverted) - REFERENCE).max() <= 1
+
+
+def test_a_modality_lut_is_looked_up() -> None:
+    inverting = Dataset()
+    inverting.LUTDescriptor = [4096, 0, 16]
+    inverting.ModalityLUTType = "US"
+    inverting.LUTData = (4095 - np.arange(4096)).tolist()
+    dataset = film(
+        PixelData=(4095 - FILM.stored_hw).astype("<u2").tobytes(),
+        ModalityLUTSequence=[inverting],
+        WindowCenter=None,
+        WindowWidth=None,
+    )
+    del dataset.RescaleSlope, dataset.RescaleIntercept, dataset.RescaleType
+    assert np.abs(input_of(dataset) - REFERENCE).max() <= 1
+
+
+def test_a_voi_lut_is_applied() -> None:
+    cubing = Dataset()
+    cubing.LUTDescriptor = [4096, 0, 16]
+    cubing.LUTData = np.rint(65535 * (np.arange(4096) / 4095) ** 3).astype(int).tolist()
+    found = input_of(film(VOILUTSequence=[cubing]))
+    assert found.mean() < REFERENCE.mean() - 10
+
+
+def test_padding_is_dark_and_does_not_move_the_grey_range() -> None:
+    padded_hw = FILM.stored_hw.astype(int).clip(1, 4000)
+    padded_hw[:, :20] = 4095
+    plain_hw = padded_hw.copy()
+    plain_hw[:, :20] = 0
+    padded = film(PixelPaddingValue=4095, PixelData=padded_hw.astype("<u2").tobytes())
+    found = input_of(padded)
+    assert found[:, :8].max() == 0
+    plain = input_of(film(PixelData=plain_hw.astype("<u2").tobytes()))
+    assert np.abs(found[:, 12:] - plain[:, 12:]).max() <= 12
+
+
+@pytest.mark.parametrize(
+    ("centre", "width"), [(1, 1), (0, 0), (60000, 100), ([10, 2048], [2, 4096])]
+)
+def test_a_window_that_hides_the_film_is_ignored(centre: object, width: object) -> None:
+    assert np.abs(input_of(film(WindowCenter=centre, WindowWidth=width)) - REFERENCE).max() <= 1
+
+
+def test_the_display_image_keeps_the_size_and_darkest_is_air() -> None:
+    shown_hw = display_image(decode(film()))
+    assert shown_hw.shape == (160, 128)
+    assert shown_hw[2, 2] < 20 < shown_hw[FILM.lungs_hw].mean() < shown_hw[140, 64]
+
+
+def test_a_map_returns_to_where_it_came_from() -> None:
+    mask_hw = FILM.lungs_hw.astype(np.float32)
+    there_and_back = map_on_source(resize(mask_hw, 256, 256), 160, 128) >= 0.5
+    overlap = (there_and_back & FILM.lungs_hw).sum()
+    assert 2 * overlap / (there_and_back.sum() + FILM.lungs_hw.sum()) > 0.99
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, RejectionReason.COLOUR),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, RejectionReason.COLOUR),
+        ({"NumberOfFrames": 2}, RejectionReason.MULTI_FRAME),
+        ({"Rows": 20000, "Columns": 20000}, RejectionReason.TOO_LARGE),
+        ({"Rows": 32}, RejectionReason.TOO_SMALL),
+        ({"Rows": None}, RejectionReason.NOT_AN_IMAGE),
+        ({"PixelData": b"\0\0"}, RejectionReason.UNDECODABLE),
+        ({"BitsAllocated": 13}, RejectionReason.UNDECODABLE),
+    ],
+)
+def test_hostile_headers_get_their_reason(
+    changes: dict[str, object], reason: RejectionReason
+) -> None:
+    with pytest.raises(ImageRejected) as refusal:
+        decode(film(**changes))
+    assert refusal.value.reason is reason
+
+
+def test_an_object_without_pixels_is_no_image() -> None:
+    dataset = film()
+    del dataset.PixelData
+    with pytest.raises(ImageRejected) as refusal:
+        decode(dataset)
+    assert refusal.value.reason is RejectionReason.NOT_AN_IMAGE
+
+
+def test_a_blank_film_decodes_without_dividing_by_zero() -> None:
+    blank = input_of(film(PixelData=np.full((160, 128), 7, "<u2").tobytes()))
+    assert len(np.unique(blank)) == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    keyword=st.sampled_from(
+        ["Rows", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "RescaleSlope"]
+    ),
+    value=st.one_of(st.integers(0, 2**16 - 1), st.none()),
+    kept=st.integers(0, 160 * 128 * 2),
+)
+def test_a_damaged_header_ends_in_a_film_or_a_reason(
+    keyword: str, value: int | None, kept: int
+) -> None:
+    dataset = film(PixelData=phantom_dataset(FILM).PixelData[:kept])
+    setattr(dataset, keyword, value)
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    try:
+        radiograph = decode(dataset)
+    except ImageRejected:
+        return
+    assert 0 <= radiograph.grey_hw.min() <= radiograph.grey_hw.max() <= 1
+
+
+@pytest.mark.skipif(not REAL_FILMS.is_dir(), reason="the real films are not here")
+@pytest.mark.parametrize("path", sorted(REAL_FILMS.glob("*.dcm")), ids=lambda path: path.stem)
+def test_real_films_decode_with_air_dark(path: Path) -> None:
+    small = network_image(decode(dcmread(path)), 64)
+    assert small.std() > 20
+    if path.stem.startswith("chest"):
+        assert small[20:40, 30:34].mean() > small[20:40, 14:22].mean()

@@ -80,7 +80,15 @@ class InstanceConflict(StorageError):
 
 
 class AssociationFailed(MultiMixError):
-    """A remote AE could not be reached, or refused the association."""
+    """A remote AE could not be reached, or refused the association.
+
+    Attributes:
+        transient: whether trying again later may help without anyone's intervention.
+    """
+
+    def __init__(self, message: str, transient: bool = True) -> None:
+        super().__init__(message)
+        self.transient = transient
 
 
 class ArchiveError(MultiMixError):

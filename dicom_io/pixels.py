@@ -19,6 +19,7 @@ from pydicom.multival import MultiValue
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
 from dicom_io.errors import ImageRejected, RejectionReason
+from dicom_io.jpeg_extended import install_decoder
 
 PREPROCESSING_VERSION: Final = "1"
 
@@ -96,6 +97,7 @@ def decode(dataset: Dataset) -> Radiograph:
         ImageRejected: the object is no single grey image, too large, or cannot be decoded.
     """
     require_readable_image(dataset)
+    install_decoder()
     try:
         stored_hw = dataset.pixel_array
     except Exception as cause:  # decoders raise whatever they like; all mean one thing

@@ -64,14 +64,14 @@ class AllowedPeer(BaseModel):
     """A remote AE that may send; written ``AE_TITLE@ADDRESS`` or ``AE_TITLE@NETWORK/BITS``.
 
     Attributes:
-        ae_title: its calling AE title; ``*`` is any.
+        ae_title: its calling AE title.
         network: address or network in CIDR notation that it calls from; ``*`` is any.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     ae_title: str
-    network: str = "*"
+    network: str
 
     @model_validator(mode="before")
     @classmethod

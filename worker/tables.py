@@ -345,7 +345,7 @@ class Association(Table):
 
     Attributes:
         listener: which listener took it; what a dead one left open is closed when it returns.
-        association_id: the listener's name for it.
+        association_uid: the listener's name for it.
         ended_at: None while it is open.
         released: False if it was aborted or lost.
     """
@@ -354,7 +354,7 @@ class Association(Table):
     __table_args__ = (Index(None, "listener", "ended_at"),)
 
     association_key: Mapped[int] = mapped_column(primary_key=True)
-    association_id: Mapped[str] = mapped_column(String(64), unique=True)
+    association_uid: Mapped[str] = mapped_column(String(64), unique=True)
     listener: Mapped[str] = mapped_column(String(255))
     calling_ae_title: Mapped[str] = mapped_column(String(16))
     called_ae_title: Mapped[str] = mapped_column(String(16))

@@ -1,6 +1,6 @@
 """first tables.
 
-Revision 0001, after ; 2026-11-23 16:34:50.933416+00:00
+Revision 0001, the first; 2026-11-23
 """
 
 import sqlalchemy as sa
@@ -16,7 +16,7 @@ def upgrade() -> None:
     op.create_table(
         "associations",
         sa.Column("association_key", sa.Integer(), nullable=False),
-        sa.Column("association_id", sa.String(length=64), nullable=False),
+        sa.Column("association_uid", sa.String(length=64), nullable=False),
         sa.Column("listener", sa.String(length=255), nullable=False),
         sa.Column("calling_ae_title", sa.String(length=16), nullable=False),
         sa.Column("called_ae_title", sa.String(length=16), nullable=False),
@@ -25,7 +25,7 @@ def upgrade() -> None:
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("released", sa.Boolean(), nullable=True),
         sa.PrimaryKeyConstraint("association_key", name=op.f("pk_associations")),
-        sa.UniqueConstraint("association_id", name=op.f("uq_associations_association_id")),
+        sa.UniqueConstraint("association_uid", name=op.f("uq_associations_association_uid")),
     )
     with op.batch_alter_table("associations", schema=None) as batch_op:
         batch_op.create_index(

@@ -59,10 +59,11 @@ def test_targets_are_written_as_text_or_json(
 
 
 def test_allowed_peers_name_an_address_or_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MULTIMIX_ALLOWED_PEERS", "CT1@10.0.0.0/24,*@192.168.1.5")
+    monkeypatch.setenv("MULTIMIX_ALLOWED_PEERS", "CT1@10.0.0.0/24,CT2@192.168.1.5,CT3@*")
     assert load_settings().allowed_peers == (
         AllowedPeer(ae_title="CT1", network="10.0.0.0/24"),
-        AllowedPeer(ae_title="*", network="192.168.1.5/32"),
+        AllowedPeer(ae_title="CT2", network="192.168.1.5/32"),
+        AllowedPeer(ae_title="CT3", network="*"),
     )
 
 

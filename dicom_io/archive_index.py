@@ -1,0 +1,181 @@
+"""Reads what an archive export holds: images, lung masks and labels, by their headers alone.
+
+An export is a folder of any depth with DICOM files (found by content, not by name), SEG objects as
+masks, and ``labels.csv`` files with the columns SOPInstanceUID, label, split. Everything is
+optional but the images.
+"""
+
+import csv
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+from dicom_io.archive_items import (
+    ExportedImage,
+    ExportedLabel,
+    ExportedMask,
+    ExportItem,
+    Unreadable,
+)
+from dicom_io.archive_object import read_object
+from dicom_io.errors import ArchiveError
+
+LABELS_NAME: Final = "labels.csv"
+LABELS: Final = ("normal", "pneumonia")
+LABEL_COLUMNS: Final = ("SOPInstanceUID", "label", "split")
+
+
+@dataclass(frozen=True)
+class ExportIndex:
+    """What an export holds.
+
+    Attributes:
+        images: every image of a chest-capable storage class.
+        masks: number of SEG files with lung segments whose image is there.
+        unreadable: (path, reason) of each DICOM file or table that cannot be used.
+        masks_without_image: paths of SEG files that reference no image of the export.
+        labels_without_image: SOP Instance UIDs in ``labels.csv`` that have no image.
+    """
+
+    images: tuple[ExportedImage, ...]
+    masks: int
+    unreadable: tuple[tuple[Path, str], ...]
+    masks_without_image: tuple[Path, ...]
+    labels_without_image: tuple[str, ...]
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing in the export needs a person's attention."""
+        return not (self.unreadable or self.masks_without_image or self.labels_without_image)
+
+
+def index_export(folder: Path) -> ExportIndex:
+    """Read the headers of an export; pixel data is left alone.
+
+    Time grows linearly with the number of files; what is kept of each is small.
+
+    Args:
+        folder: the export, any depth.
+
+    Returns:
+        What it holds, in the order of the paths. Results of this node are left out: a network must
+        not learn from its own output.
+
+    Raises:
+        ArchiveError: the folder does not exist.
+    """
+    found = _Found()
+    for item in walk_export(folder):
+        found.take(item)
+    return found.index()
+
+
+def walk_export(folder: Path) -> Iterator[ExportItem]:
+    """Go through an export file by file, holding one header at a time.
+
+    Images come without label, split and masks: those may stand in files that are yet to come.
+
+    Args:
+        folder: the export, any depth; links to folders are not followed.
+
+    Raises:
+        ArchiveError: the folder does not exist.
+    """
+    if not folder.is_dir():
+        raise ArchiveError(f"{folder} is no folder; give the folder of an archive export")
+    for path in _files(folder):
+        if path.name == LABELS_NAME:
+            yield from _read_labels(path)
+        else:
+            item = read_object(path)
+            if item is not None:
+                yield item
+
+
+@dataclass
+class _Found:
+    """What the walk over an export has come across so far."""
+
+    images: dict[str, ExportedImage] = field(default_factory=dict)
+    masks: list[ExportedMask] = field(default_factory=list)
+    labels: dict[str, ExportedLabel] = field(default_factory=dict)
+    unreadable: list[tuple[Path, str]] = field(default_factory=list)
+
+    def take(self, item: ExportItem) -> None:
+        match item:
+            case ExportedImage():
+                if item.sop_instance_uid in self.images:
+                    self._complain(item.path, "its SOP Instance UID stands in another file too")
+                self.images.setdefault(item.sop_instance_uid, item)
+            case ExportedMask():
+                self.masks.append(item)
+            case ExportedLabel():
+                known = self.labels.setdefault(item.sop_instance_uid, item)
+                if (known.label, known.split) != (item.label, item.split):
+                    uid = item.sop_instance_uid
+                    self._complain(item.table, f"{uid} has another label or split elsewhere")
+            case Unreadable():
+                self._complain(item.path, item.reason)
+
+    def _complain(self, path: Path, reason: str) -> None:
+        self.unreadable.append((path, reason))
+
+    def index(self) -> ExportIndex:
+        mask_paths: dict[str, list[Path]] = {}
+        for mask in self.masks:
+            for uid in mask.images & self.images.keys():
+                mask_paths.setdefault(uid, []).append(mask.path)
+        return ExportIndex(
+            images=tuple(
+                self._completed(image, tuple(mask_paths.get(uid, ())))
+                for uid, image in self.images.items()
+            ),
+            masks=sum(not mask.images.isdisjoint(self.images) for mask in self.masks),
+            unreadable=tuple(self.unreadable),
+            masks_without_image=tuple(
+                mask.path for mask in self.masks if mask.images.isdisjoint(self.images)
+            ),
+            labels_without_image=tuple(sorted(self.labels.keys() - self.images.keys())),
+        )
+
+    def _completed(self, image: ExportedImage, mask_paths: tuple[Path, ...]) -> ExportedImage:
+        label = self.labels.get(image.sop_instance_uid)
+        if label is None:
+            return replace(image, mask_paths=mask_paths)
+        return replace(image, mask_paths=mask_paths, label=label.label, split=label.split)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Every file below a folder, in a stable order; links to folders are not followed.
+
+    Pipes and devices are no files: opening one could wait for ever.
+    """
+    for parent, folders, names in os.walk(folder):
+        folders.sort()
+        paths = (Path(parent) / name for name in sorted(names))
+        yield from (path for path in paths if path.is_file())
+
+
+def _read_labels(path: Path) -> Iterator[ExportedLabel | Unreadable]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            missing = [name for name in LABEL_COLUMNS if name not in (reader.fieldnames or ())]
+            if missing:
+                yield Unreadable(path, f"lacks the columns {', '.join(missing)}")
+                return
+            for record in reader:
+                yield _label_of(record, path, reader.line_num)
+    except (OSError, UnicodeDecodeError, csv.Error) as cause:
+        yield Unreadable(path, f"not readable as a table: {type(cause).__name__}")
+
+
+def _label_of(record: dict[str, str | None], path: Path, line: int) -> ExportedLabel | Unreadable:
+    uid, label, split = ((record[name] or "").strip() for name in LABEL_COLUMNS)
+    if not uid:
+        return Unreadable(path, f"line {line} has no SOP Instance UID")
+    if label.lower() not in ("", *LABELS):
+        return Unreadable(path, f"line {line}: the label is none of {', '.join(LABELS)}")
+    return ExportedLabel(uid, label.lower() or None, split or None, path)

@@ -1,0 +1,91 @@
+"""What the files of an archive export say: an image, a lung mask, a label, or nothing usable."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class ExportedImage:
+    """One image of an export, as its header and ``labels.csv`` describe it.
+
+    Attributes:
+        path: of the file.
+        sop_instance_uid: of the image.
+        study_uid: Study Instance UID.
+        patient: Patient ID; splits are made by it.
+        label: ``normal``, ``pneumonia`` or None.
+        split: as ``labels.csv`` says, or None.
+        mask_paths: SEG files with lung segments that reference the image.
+        rows: of the image.
+        columns: of the image.
+        source: Institution Name, or empty.
+        manufacturer: or empty.
+        view: ``PA``, ``AP``, ``AP Supine`` or whatever View Position says; or empty.
+        sex: ``M``, ``F``, ``O`` or empty.
+        age_years: or None.
+        pixel_spacing_mm: Pixel Spacing (row, column), or None.
+        photometric: Photometric Interpretation, or empty.
+    """
+
+    path: Path
+    sop_instance_uid: str
+    study_uid: str
+    patient: str
+    label: str | None
+    split: str | None
+    mask_paths: tuple[Path, ...]
+    rows: int
+    columns: int
+    source: str
+    manufacturer: str
+    view: str
+    sex: str
+    age_years: float | None
+    pixel_spacing_mm: tuple[float, float] | None
+    photometric: str
+
+
+@dataclass(frozen=True)
+class ExportedMask:
+    """One SEG of an export that has a lung segment.
+
+    Attributes:
+        path: of the file.
+        images: SOP Instance UIDs of the images that it was drawn on.
+    """
+
+    path: Path
+    images: frozenset[str]
+
+
+@dataclass(frozen=True)
+class ExportedLabel:
+    """One line of a ``labels.csv``.
+
+    Attributes:
+        sop_instance_uid: of the image that it speaks of.
+        label: ``normal``, ``pneumonia`` or None.
+        split: or None.
+        table: path of the ``labels.csv``.
+    """
+
+    sop_instance_uid: str
+    label: str | None
+    split: str | None
+    table: Path
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A file, or a line of a table, that cannot be used, and why.
+
+    Attributes:
+        path: of the file.
+        reason: for a person, free of patient data.
+    """
+
+    path: Path
+    reason: str
+
+
+ExportItem = ExportedImage | ExportedMask | ExportedLabel | Unreadable

@@ -1,0 +1,80 @@
+"""A folder is read without any server; a bad file is a row, and a second start goes on."""
+
+import csv
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+from pydicom.uid import SecondaryCaptureImageStorage, SegmentationStorage
+
+from dicom_io.phantom import draw_phantom, phantom_dataset
+from worker.batch import COLUMNS
+
+
+def run_batch(source: Path, out: Path) -> list[dict[str, str]]:
+    """Run the command as a user does and read its table."""
+    subprocess.run(
+        [sys.executable, "-m", "worker", "batch", str(source), str(out)],
+        check=True,
+        capture_output=True,
+        timeout=240,
+    )
+    with (out / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == COLUMNS
+    return rows
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> Path:
+    """One good film in a subfolder, one hip, one damaged file, one text."""
+    folder = tmp_path / "films"
+    (folder / "deep" / "er").mkdir(parents=True)
+    chest = phantom_dataset(draw_phantom(1, 384, 320))
+    chest.save_as(folder / "deep" / "er" / "chest", enforce_file_format=True)
+    hip = phantom_dataset(draw_phantom(2, 128, 128), patient_name="Canary^Name")
+    hip.BodyPartExamined, hip.AnatomicRegionSequence = "HIP", []
+    hip.save_as(folder / "hip.dcm", enforce_file_format=True)
+    damaged = (folder / "deep" / "er" / "chest").read_bytes()[:-5000]
+    (folder / "damaged.dcm").write_bytes(damaged)
+    (folder / "notes.txt").write_text("no DICOM")
+    return folder
+
+
+def test_every_file_becomes_a_row_with_its_result_or_its_reason(
+    films: Path, tmp_path: Path
+) -> None:
+    rows = {row["source"]: row for row in run_batch(films, tmp_path / "out")}
+    assert set(rows) == {"deep/er/chest", "hip.dcm", "damaged.dcm", "notes.txt"}
+    chest = rows["deep/er/chest"]
+    assert chest["status"] == "done"
+    assert chest["verdict"] in ("normal", "pneumonia")
+    assert 0 <= float(chest["probability"]) <= 1
+    assert 15 < float(chest["lung_area_percent"]) < 60
+    seg, sc = dcmread(tmp_path / "out" / chest["seg"]), dcmread(tmp_path / "out" / chest["sc"])
+    assert seg.SOPClassUID == SegmentationStorage
+    assert (seg.Rows, seg.Columns) == (384, 320)
+    assert sc.SOPClassUID == SecondaryCaptureImageStorage
+    assert seg.StudyInstanceUID == sc.StudyInstanceUID
+    assert rows["hip.dcm"]["status"] == "rejected"
+    assert "not a chest radiograph" in rows["hip.dcm"]["reason"]
+    assert "cannot be decoded" in rows["damaged.dcm"]["reason"]
+    assert "not a readable DICOM object" in rows["notes.txt"]["reason"]
+    assert "Canary" not in (tmp_path / "out" / "results.csv").read_text()
+
+
+def test_a_second_start_reads_only_what_is_new(films: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.rmtree(films / "deep")
+    assert len(run_batch(films, out)) == 3
+    table = out / "results.csv"
+    # As after a power loss in the middle of a row.
+    table.write_text(table.read_text() + "unfinished,1.2")
+    chest = phantom_dataset(draw_phantom(3, 256, 256))
+    chest.save_as(films / "new.dcm", enforce_file_format=True)
+    rows = run_batch(films, out)
+    assert [row["source"] for row in rows[:3]] == ["damaged.dcm", "hip.dcm", "notes.txt"]
+    assert [(row["source"], row["status"]) for row in rows[3:]] == [("new.dcm", "done")]

@@ -1,0 +1,164 @@
+"""Read a folder of DICOM files without network, broker or database server.
+
+    python -m worker batch IN OUT
+
+OUT gets ``results.csv`` (one row a file) and, in ``objects/``, the SEG and Secondary Capture of
+each film. A second start goes on where the first stopped; a bad file becomes a row, never an end.
+"""
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydicom import Dataset, dcmread
+from pydicom.errors import InvalidDicomError
+from rich.console import Console
+from rich.progress import track
+
+from dicom_io.errors import ImageRejected, RejectionReason
+from dicom_io.spacing import lung_area_percent
+from model.predictor import Predictor
+from worker.reading import read_radiograph
+
+
+@dataclass(frozen=True)
+class BatchRow:
+    """One line of ``results.csv``.
+
+    Attributes:
+        source: path below IN.
+        sop_instance_uid: of the file, or empty where it could not be read.
+        status: ``done``, ``rejected`` or ``failed``.
+        reason: why, where there is no result.
+        verdict: ``normal`` or ``pneumonia``.
+        probability: calibrated, of pneumonia.
+        lung_area_percent: of the film.
+        seg: path of the SEG below OUT.
+        sc: path of the Secondary Capture below OUT.
+    """
+
+    source: str
+    sop_instance_uid: str = ""
+    status: str = ""
+    reason: str = ""
+    verdict: str = ""
+    probability: str = ""
+    lung_area_percent: str = ""
+    seg: str = ""
+    sc: str = ""
+
+
+COLUMNS = tuple(field.name for field in fields(BatchRow))
+
+
+def run_batch(source: Path, out: Path, predictor: Predictor) -> list[BatchRow]:
+    """Read every file below a folder that has no row in ``OUT/results.csv`` yet.
+
+    Args:
+        source: a DICOM file, or a folder of any depth.
+        out: created where needed; rows are appended as they are made.
+        predictor: the model.
+
+    Returns:
+        All rows, those of earlier starts included.
+    """
+    (out / "objects").mkdir(parents=True, exist_ok=True)
+    table = out / "results.csv"
+    done = _complete_rows(table)
+    seen = {row.source for row in done}
+    todo = [path for path in _files(source) if _relative(path, source) not in seen]
+    with table.open("a", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=COLUMNS)
+        for path in track(todo, description="reading", disable=not todo):
+            row = _read_file(path, _relative(path, source), out, predictor)
+            writer.writerow(asdict(row))
+            file.flush()
+            os.fsync(file.fileno())
+            done.append(row)
+    return done
+
+
+def print_summary(rows: list[BatchRow], out: Path, console: Console) -> None:
+    """Say how many films were read, and why the others were not."""
+    counts = Counter(row.status for row in rows)
+    console.print(
+        f"{len(rows)} files: {counts['done']} read, {counts['rejected']} rejected, "
+        f"{counts['failed']} failed; {out / 'results.csv'}"
+    )
+    for reason, count in Counter(r.reason for r in rows if r.status != "done").most_common():
+        console.print(f"  {count} x {reason}", highlight=False)
+
+
+def _read_file(path: Path, name: str, out: Path, predictor: Predictor) -> BatchRow:
+    """Read one file into a row; whatever is wrong with the file stays in the row."""
+    sop_instance_uid = ""
+    try:
+        dataset = _open(path)
+        sop_instance_uid = str(dataset.get("SOPInstanceUID", ""))
+        reading = read_radiograph(dataset, predictor, datetime.now(UTC))
+        seg = _write(reading.segmentation, out)
+        sc = _write(reading.secondary_capture, out)
+    except ImageRejected as rejection:
+        reason = str(rejection).removeprefix("rejected: ")
+        return BatchRow(name, sop_instance_uid, "rejected", reason)
+    except Exception as problem:  # noqa: BLE001 - one bad file must never stop the rest
+        # The text of a foreign error may quote the dataset; its kind never does.
+        return BatchRow(name, sop_instance_uid, "failed", f"internal: {type(problem).__name__}")
+    lungs_hw = reading.findings.lungs.right_hw | reading.findings.lungs.left_hw
+    return BatchRow(
+        source=name,
+        sop_instance_uid=sop_instance_uid,
+        status="done",
+        verdict=reading.findings.verdict.value,
+        probability=f"{reading.findings.probability:.4f}",
+        lung_area_percent=f"{lung_area_percent(lungs_hw):.2f}",
+        seg=seg,
+        sc=sc,
+    )
+
+
+def _open(path: Path) -> Dataset:
+    try:
+        return dcmread(path)
+    except (InvalidDicomError, OSError, ValueError, EOFError) as cause:
+        raise ImageRejected(RejectionReason.UNREADABLE) from cause
+
+
+def _write(dataset: Dataset, out: Path) -> str:
+    """Write a result under its own derived UID and give its path below OUT."""
+    name = f"objects/{dataset.Modality}-{dataset.SOPInstanceUID}.dcm"
+    unfinished = out / f"{name}.part"
+    dataset.save_as(unfinished, enforce_file_format=True)
+    unfinished.replace(out / name)
+    return name
+
+
+def _files(source: Path) -> Iterator[Path]:
+    if source.is_file():
+        yield source
+        return
+    for folder, folders, names in os.walk(source):
+        folders.sort()
+        yield from (Path(folder) / name for name in sorted(names))
+
+
+def _relative(path: Path, source: Path) -> str:
+    return str(path.relative_to(source)) if path != source else path.name
+
+
+def _complete_rows(table: Path) -> list[BatchRow]:
+    """Rows of an earlier start; starts the file, and drops a last row cut off by a power loss."""
+    if table.exists():
+        text = table.read_text()
+        whole = text[: text.rfind("\n") + 1]
+        rows = list(csv.DictReader(whole.splitlines()))
+        if rows or whole.strip() == ",".join(COLUMNS):
+            if whole != text:
+                table.write_text(whole)
+            return [BatchRow(**row) for row in rows]
+    table.write_text(",".join(COLUMNS) + "\n")
+    return []

@@ -1,0 +1,92 @@
+"""One radiograph, read: from the DICOM object to findings and the objects that carry them.
+
+The path of the data, in the order in which it happens. Worker tasks and the batch command both
+come through here, so both say the same of the same film.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+
+from dicom_io.eligibility import require_frontal_chest
+from dicom_io.findings import Findings, ModelIdentity, Verdict
+from dicom_io.laterality import require_lung_pair, split_lungs
+from dicom_io.pixels import Radiograph, decode, display_image, map_on_source, network_image
+from dicom_io.secondary_capture import build_secondary_capture
+from dicom_io.segmentation import build_segmentation
+from dicom_io.spacing import display_aspect, lung_area_cm2, lung_area_percent
+from model.predictor import Predictor
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What came out of one radiograph.
+
+    Attributes:
+        findings: verdict, probability, lungs and saliency on the source's pixel grid.
+        display_hw: uint8, (rows, columns); the film as a reader sees it.
+        segmentation: the DICOM SEG.
+        secondary_capture: the DICOM Secondary Capture.
+        lung_area_percent: share of the film covered by both lungs, 0 to 100.
+        lung_area_cm2: both lungs in cm2, or None where the source has no Pixel Spacing.
+    """
+
+    findings: Findings
+    display_hw: NDArray[np.uint8]
+    segmentation: Dataset
+    secondary_capture: Dataset
+    lung_area_percent: float
+    lung_area_cm2: float | None
+
+
+def read_radiograph(dataset: Dataset, predictor: Predictor, created: datetime) -> Reading:
+    """Read one radiograph and build its result objects.
+
+    Args:
+        dataset: a DICOM object with pixel data and file meta information.
+        predictor: the model.
+        created: creation time of the results, time-zone aware.
+
+    Returns:
+        The reading; the same dataset and model give the same reading apart from creation time.
+
+    Raises:
+        ImageRejected: the object is no readable frontal chest radiograph, and why.
+    """
+    require_frontal_chest(dataset)
+    radiograph = decode(dataset)
+    findings = find(radiograph, dataset, predictor)
+    display_hw = display_image(radiograph)
+    lungs_hw = findings.lungs.right_hw | findings.lungs.left_hw
+    return Reading(
+        findings=findings,
+        display_hw=display_hw,
+        segmentation=build_segmentation(dataset, findings, created),
+        secondary_capture=build_secondary_capture(dataset, display_hw, findings, created),
+        lung_area_percent=lung_area_percent(lungs_hw),
+        lung_area_cm2=lung_area_cm2(lungs_hw, dataset),
+    )
+
+
+def find(radiograph: Radiograph, dataset: Dataset, predictor: Predictor) -> Findings:
+    """Let the network read a decoded film and bring its answer onto the source's pixel grid.
+
+    Raises:
+        ImageRejected: the image shows no pair of lungs.
+    """
+    prediction = predictor.predict(network_image(radiograph, predictor.card.input_side))
+    rows, columns = radiograph.rows, radiograph.columns
+    lungs_hw = map_on_source(prediction.lung_probability_hw, rows, columns) >= 0.5
+    require_lung_pair(lungs_hw, display_aspect(dataset))
+    card = predictor.card
+    return Findings(
+        model=ModelIdentity(card.name, card.version, card.weights_sha256),
+        verdict=Verdict.PNEUMONIA if prediction.is_pneumonia else Verdict.NORMAL,
+        probability=prediction.probability,
+        operating_point=card.calibration.operating_point,
+        lungs=split_lungs(lungs_hw, dataset),
+        saliency_hw=np.clip(map_on_source(prediction.saliency_hw, rows, columns), 0.0, 1.0),
+    )

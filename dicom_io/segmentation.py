@@ -1,7 +1,9 @@
 """Findings as a DICOM Segmentation (PS3.3 A.51): segment 1 is the right lung, segment 2 the left.
 
-The masks lie on the source's own pixel grid. A lung that was not found keeps its segment, with an
-empty frame, so that the numbers always mean the same side.
+The masks lie on the source's own pixel grid, so the source's pixel spacing is theirs. It is not
+stated again: pixel measures without a slice thickness, which a projection does not have, stop
+readers (highdicom's always, dicom3tools within a Frame of Reference). A lung that was not found
+keeps its segment, with an empty frame, so that the numbers always mean the same side.
 """
 
 from datetime import datetime
@@ -23,7 +25,6 @@ from dicom_io.colours import LEFT_LUNG_RGB, RIGHT_LUNG_RGB
 from dicom_io.findings import Findings
 from dicom_io.result_object import RESEARCH_ONLY, complete, elements_of, plain_text
 from dicom_io.source_attributes import patient_orientation, source_skeleton
-from dicom_io.spacing import pixel_spacing
 from dicom_io.uids import (
     MANUFACTURER,
     ResultKind,
@@ -67,7 +68,7 @@ def build_segmentation(
     kind = ResultKind.LABEL_MAP_SEGMENTATION if label_map else ResultKind.SEGMENTATION
     version = findings.model.version
     segmentation = Segmentation(
-        source_images=[_geometry(source)],
+        source_images=[source_skeleton(source)],
         pixel_array=_segments(lungs.right_hw, lungs.left_hw),
         segmentation_type=(
             SegmentationTypeValues.LABELMAP if label_map else SegmentationTypeValues.BINARY
@@ -94,18 +95,6 @@ def build_segmentation(
     _pad_with_zero(result)
     result.PatientOrientation = patient_orientation(source)
     return complete(result, source, findings.model, kind, created, replaces_version)
-
-
-def _geometry(source: Dataset) -> Dataset:
-    """The source's identity and pixel grid, as far as the segmentation states it again.
-
-    Within a Frame of Reference pixel measures need a slice thickness (PS3.3 C.7.6.16.2.1), which a
-    projection does not have; there the spacing is left to the source.
-    """
-    geometry = source_skeleton(source)
-    if "FrameOfReferenceUID" not in geometry and pixel_spacing(source) is not None:
-        geometry.PixelSpacing = source.PixelSpacing
-    return geometry
 
 
 def _segments(right_hw: NDArray[np.bool_], left_hw: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -1,0 +1,188 @@
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from pydicom import Dataset, dcmread
+from pydicom.data import get_charset_files
+
+from dicom_io.result_object import decoded, encoded
+from dicom_io.segmentation import build_segmentation
+from dicom_io.source_attributes import (
+    IDENTIFYING,
+    REQUIRED_IF_VALID,
+    inherited_attributes,
+    local_time,
+    patient_orientation,
+    source_skeleton,
+    specific_character_set,
+)
+from tests.dicom_io.sources import SOURCES, findings_in, given, radiograph
+
+CREATED = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
+
+NAMES = [
+    ("ISO_IR 100", "Müller^Jürgen"),
+    ("ISO_IR 144", "Люкceмбypг"),
+    ("ISO_IR 192", "王^小東=王^小東"),
+    ("GB18030", "Wang^XiaoDong=王^小东"),
+    ("GBK", "Wang^XiaoDong=王^小东"),
+    (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+    (["ISO 2022 IR 13", "ISO 2022 IR 87"], "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎=やまだ^たろう"),
+    (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
+]
+
+
+def name_bytes(dataset):
+    """The patient's name as it stands in the file, without padding and empty last components."""
+    return dcmread(BytesIO(encoded(dataset)))._dict[0x00100010].value.rstrip(b" =")
+
+
+@pytest.mark.parametrize(("character_set", "name"), NAMES, ids=[str(row[0]) for row in NAMES])
+def test_names_come_out_readable_and_in_the_bytes_of_the_source(character_set, name):
+    source = radiograph(
+        given(SpecificCharacterSet=character_set, PatientName=name, Manufacturer="Example")
+    )
+    in_source = name_bytes(source)
+    result = build_segmentation(source, findings_in(source), CREATED)
+    assert name_bytes(result) == in_source
+    read = decoded(encoded(result))
+    assert str(read.PatientName).rstrip("=") == name.rstrip("=")
+    assert read.SpecificCharacterSet == (source.SpecificCharacterSet)
+
+
+def with_name(raw_name, character_set):
+    """A source with a name in these very bytes; a library's own encoder is left out of it."""
+    source = radiograph(
+        given(SpecificCharacterSet=character_set, PatientName="X", Manufacturer="Example")
+    )
+    raw = source._dict[0x00100010]
+    source._dict[0x00100010] = raw._replace(value=raw_name, length=len(raw_name))
+    return source
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in get_charset_files("*.dcm") if "SQEncoding" not in path],
+    ids=lambda path: Path(path).stem,
+)
+def test_names_of_the_standards_own_examples_come_out_as_they_went_in(path):
+    example = dcmread(path)
+    raw_name = example._dict[0x00100010].value
+    source = with_name(raw_name, example.SpecificCharacterSet)
+    result = build_segmentation(source, findings_in(source), CREATED)
+    assert decoded(encoded(result)).PatientName == example.PatientName
+    assert name_bytes(result) == name_bytes(source)
+
+
+def test_a_simplified_chinese_name_with_code_extensions_keeps_its_escapes():
+    raw_name = b"Zhang^XiaoDong=\x1b$)A\xd5\xc5^\x1b$)A\xd0\xa1\xb6\xab="  # PS3.5 K.2
+    source = with_name(raw_name, ["", "ISO 2022 IR 58"])
+    result = build_segmentation(source, findings_in(source), CREATED)
+    assert name_bytes(result) == raw_name.rstrip(b"=")
+
+
+def test_a_name_in_no_declared_character_set_keeps_its_bytes():
+    source = with_name(b"M\xfcller", None)
+    result = build_segmentation(source, findings_in(source), CREATED)
+    assert name_bytes(result) == b"M\xfcller"
+    assert "SpecificCharacterSet" not in result
+
+
+@pytest.mark.parametrize(
+    ("stated", "meant"),
+    [
+        ("ISO_IR 100", ["ISO_IR 100"]),
+        ("ISO-IR 100", ["ISO_IR 100"]),
+        ("iso_ir_100", ["ISO_IR 100"]),
+        ("UTF-8", ["ISO_IR 192"]),
+        ("ISO 2022 IR 100", ["ISO_IR 100"]),
+        ("ISO_IR 6", []),
+        ("", []),
+        (["", "ISO 2022 IR 87"], ["", "ISO 2022 IR 87"]),
+        (["ISO 2022 IR 6", "ISO 2022 IR 149"], ["ISO 2022 IR 6", "ISO 2022 IR 149"]),
+        (["ISO_IR 100", ""], ["ISO_IR 100"]),
+    ],
+)
+def test_character_sets_are_named_by_their_defined_terms(stated, meant):
+    dataset = Dataset()
+    dataset.SpecificCharacterSet = stated
+    assert specific_character_set(dataset) == meant
+
+
+def test_what_identifies_patient_and_study_is_copied_value_for_value():
+    source = radiograph(given(PatientID="x" * 70, TimezoneOffsetFromUTC="+0900"))
+    inherited = inherited_attributes(source)
+    for keyword in (*IDENTIFYING, *REQUIRED_IF_VALID, "StudyInstanceUID", "IssuerOfPatientID"):
+        assert inherited[keyword].value == source[keyword].value, keyword
+    assert inherited.TimezoneOffsetFromUTC == "+0900"
+    assert inherited.StudyDescription == source.StudyDescription
+
+
+@pytest.mark.parametrize("name", ["missing type 2", "empty type 2"])
+def test_an_empty_type_2_stays_empty_and_nothing_is_invented(name):
+    inherited = inherited_attributes(SOURCES[name]())
+    for keyword in (*IDENTIFYING, *REQUIRED_IF_VALID):
+        assert inherited[keyword].is_empty, keyword
+
+
+def test_values_that_break_their_rules_are_mended_where_the_rule_says_how_else_left_out():
+    inherited = inherited_attributes(SOURCES["values that break their rules"]())
+    assert inherited.StudyDate == "20261120"
+    assert inherited.StudyTime == "081500"
+    assert inherited["PatientSex"].is_empty
+    assert "PatientAge" not in inherited
+    assert "ProcedureCodeSequence" not in inherited
+
+
+@pytest.mark.parametrize("date", ["20261340", "yesterday", "2026-11-20"])
+def test_a_date_that_does_not_exist_is_left_empty(date):
+    assert inherited_attributes(radiograph(given(StudyDate=date)))["StudyDate"].is_empty
+
+
+def test_complete_sequences_are_copied_without_private_data():
+    issuer = Dataset()
+    issuer.LocalNamespaceEntityID = "RIS"
+    issuer.private_block(0x0009, "X", create=True).add_new(1, "LO", "secret")
+    inherited = inherited_attributes(radiograph(given(IssuerOfAccessionNumberSequence=[issuer])))
+    [item] = inherited.IssuerOfAccessionNumberSequence
+    assert item.LocalNamespaceEntityID == "RIS"
+    assert len(item) == 1
+
+
+def test_no_private_element_is_copied():
+    assert not [e for e in inherited_attributes(SOURCES["private tags"]()) if e.tag.is_private]
+
+
+def test_the_skeleton_holds_no_patient_data():
+    skeleton = source_skeleton(radiograph())
+    assert all(skeleton[keyword].is_empty for keyword in (*IDENTIFYING, *REQUIRED_IF_VALID))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (["L", "F"], ["L", "F"]),
+        (["LH", "FL"], ["LH", "FL"]),
+        (["L"], []),
+        (["L", ""], []),
+        (["L", "Q"], []),
+        ("", []),
+        (None, []),
+    ],
+)
+def test_patient_orientation_is_taken_only_whole(value, expected):
+    dataset = Dataset()
+    dataset.PatientOrientation = value
+    assert patient_orientation(dataset) == expected
+
+
+@pytest.mark.parametrize(
+    ("offset", "hour"), [("+0900", 21), ("-0330", 8), (None, 12), ("nonsense", 12)]
+)
+def test_creation_is_stated_in_the_time_zone_that_the_source_names(offset, hour):
+    source = Dataset()
+    if offset:
+        source.TimezoneOffsetFromUTC = offset
+    assert local_time(CREATED, source).hour == hour
+    assert local_time(CREATED, source).tzinfo is None

@@ -5,6 +5,7 @@ pylibjpeg, GDCM and Pillow, the decoders that pydicom knows for this transfer sy
 shape that ``pydicom.pixels`` asks of a decoder plugin.
 """
 
+import threading
 from typing import Final
 
 import imagecodecs
@@ -14,6 +15,7 @@ from pydicom.uid import JPEGExtended12Bit
 
 DECODER_DEPENDENCIES: Final = {JPEGExtended12Bit: ("imagecodecs>=2026.1",)}
 _LABEL: Final = "imagecodecs"
+_INSTALLING: Final = threading.Lock()
 
 
 def is_available(uid: str) -> bool:
@@ -26,13 +28,14 @@ def install_decoder() -> None:
 
     The other decoders are taken off: on a 12-bit film they fail or, worse, might answer.
     """
-    if _LABEL in JPEGExtended12BitDecoder.available_plugins:
-        return
-    JPEGExtended12BitDecoder.add_plugin(_LABEL, (__name__, "decode_frame"))
-    if _LABEL in JPEGExtended12BitDecoder.available_plugins:
-        for label in JPEGExtended12BitDecoder.available_plugins:
+    decoder = JPEGExtended12BitDecoder
+    with _INSTALLING:
+        if not is_available(JPEGExtended12Bit) or _LABEL in decoder.available_plugins:
+            return
+        decoder.add_plugin(_LABEL, (__name__, "decode_frame"))
+        for label in decoder.available_plugins:
             if label != _LABEL:
-                JPEGExtended12BitDecoder.remove_plugin(label)
+                decoder.remove_plugin(label)
 
 
 def decode_frame(encoded: bytes, runner: DecodeRunner) -> bytes:

@@ -9,6 +9,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset, write_file_meta_info
 from pydicom.uid import UID
 
+from dicom_io.instance_header import is_uid
 from dicom_io.uids import IMPLEMENTATION_CLASS_UID
 
 _PREAMBLE: Final = b"\0" * 128 + b"DICM"
@@ -30,8 +31,10 @@ def file_header(*, transfer_syntax_uid: str, sop_class_uid: str, sop_instance_ui
         The bytes that go before the dataset; equal for equal arguments.
 
     Raises:
-        ValueError: a UID is empty or cannot be encoded.
+        ValueError: a UID is malformed.
     """
+    if not (is_uid(transfer_syntax_uid) and is_uid(sop_class_uid) and is_uid(sop_instance_uid)):
+        raise ValueError("a UID for the file meta information is malformed")
     meta = FileMetaDataset()
     meta.FileMetaInformationVersion = b"\x00\x01"
     meta.MediaStorageSOPClassUID = UID(sop_class_uid)
@@ -40,10 +43,7 @@ def file_header(*, transfer_syntax_uid: str, sop_class_uid: str, sop_instance_ui
     meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
     stream = DicomBytesIO()
     stream.is_little_endian, stream.is_implicit_VR = True, False
-    try:
-        write_file_meta_info(stream, meta)
-    except AttributeError as cause:
-        raise ValueError("a UID of the file meta information is empty") from cause
+    write_file_meta_info(stream, meta)
     return _PREAMBLE + stream.getvalue()
 
 

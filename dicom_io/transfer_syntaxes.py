@@ -70,7 +70,7 @@ _SIDE: Final = 32
 
 
 @dataclass(frozen=True)
-class _Probe:
+class Probe:
     """How to make a film in one transfer syntax, and how exactly it must come back.
 
     Attributes:
@@ -143,23 +143,23 @@ def _htj2k(reversible: bool) -> Callable[[Film, int], bytes]:
     return encode
 
 
-_PROBES: Final[dict[UID, _Probe]] = {
-    ExplicitVRLittleEndian: _Probe(None, (8, 12, 16)),
-    ImplicitVRLittleEndian: _Probe(None, (8, 12, 16)),
-    DeflatedExplicitVRLittleEndian: _Probe(None, (8, 12, 16)),
-    ExplicitVRBigEndian: _Probe(None, (8, 12, 16)),
-    RLELossless: _Probe(_rle, (8, 12, 16)),
-    JPEGLosslessSV1: _Probe(_jpeg_lossless(predictor=1), (8, 12, 16)),
-    JPEGLossless: _Probe(_jpeg_lossless(predictor=6), (8, 12, 16)),
-    JPEGLSLossless: _Probe(_jpeg_ls(largest_error=0), (8, 12, 16)),
-    JPEGLSNearLossless: _Probe(_jpeg_ls(largest_error=2), (8, 12, 16), tolerance=0.02),
-    JPEG2000Lossless: _Probe(_jpeg_2000(reversible=True), (8, 12, 16)),
-    JPEG2000: _Probe(_jpeg_2000(reversible=False), (8, 12, 16), tolerance=0.05),
-    HTJ2KLossless: _Probe(_htj2k(reversible=True), (8, 12, 16)),
-    HTJ2KLosslessRPCL: _Probe(_htj2k(reversible=True), (8, 12, 16)),
-    HTJ2K: _Probe(_htj2k(reversible=False), (8, 12, 16), tolerance=0.05),
-    JPEGBaseline8Bit: _Probe(_jpeg, (8,), tolerance=0.05),
-    JPEGExtended12Bit: _Probe(_jpeg, (8, 12), tolerance=0.05),
+_PROBES: Final[dict[UID, Probe]] = {
+    ExplicitVRLittleEndian: Probe(None, (8, 12, 16)),
+    ImplicitVRLittleEndian: Probe(None, (8, 12, 16)),
+    DeflatedExplicitVRLittleEndian: Probe(None, (8, 12, 16)),
+    ExplicitVRBigEndian: Probe(None, (8, 12, 16)),
+    RLELossless: Probe(_rle, (8, 12, 16)),
+    JPEGLosslessSV1: Probe(_jpeg_lossless(predictor=1), (8, 12, 16)),
+    JPEGLossless: Probe(_jpeg_lossless(predictor=6), (8, 12, 16)),
+    JPEGLSLossless: Probe(_jpeg_ls(largest_error=0), (8, 12, 16)),
+    JPEGLSNearLossless: Probe(_jpeg_ls(largest_error=2), (8, 12, 16), tolerance=0.02),
+    JPEG2000Lossless: Probe(_jpeg_2000(reversible=True), (8, 12, 16)),
+    JPEG2000: Probe(_jpeg_2000(reversible=False), (8, 12, 16), tolerance=0.05),
+    HTJ2KLossless: Probe(_htj2k(reversible=True), (8, 12, 16)),
+    HTJ2KLosslessRPCL: Probe(_htj2k(reversible=True), (8, 12, 16)),
+    HTJ2K: Probe(_htj2k(reversible=False), (8, 12, 16), tolerance=0.05),
+    JPEGBaseline8Bit: Probe(_jpeg, (8,), tolerance=0.05),
+    JPEGExtended12Bit: Probe(_jpeg, (8, 12), tolerance=0.05),
 }
 
 
@@ -171,7 +171,20 @@ def decodable_transfer_syntaxes() -> tuple[UID, ...]:
         A subset of the transfer syntaxes of PS3.5 Annex A; uncompressed ones come first.
     """
     install_decoder()
-    return tuple(syntax for syntax, probe in _PROBES.items() if _is_decoded(syntax, probe))
+    return tuple(syntax for syntax, probe in _PROBES.items() if is_decoded(syntax, probe))
+
+
+def is_decoded(transfer_syntax: UID, probe: Probe) -> bool:
+    """Whether the films of a probe, encoded, written and read again, are what they were.
+
+    Args:
+        transfer_syntax: the transfer syntax to prove.
+        probe: how to make the films.
+
+    Returns:
+        True if every one was decoded within the probe's tolerance.
+    """
+    return all(_comes_back(transfer_syntax, bits, probe) for bits in probe.depths)
 
 
 def sample_film(bits: int) -> Film:
@@ -188,12 +201,13 @@ def sample_film(bits: int) -> Film:
     return grey_hw.astype(np.uint8) if bits <= 8 else grey_hw.astype(np.uint16)
 
 
-def sample_object(transfer_syntax: UID, bits: int) -> Dataset:
+def sample_object(transfer_syntax: UID, bits: int, probe: Probe | None = None) -> Dataset:
     """A small Computed Radiography object in a transfer syntax, with ``sample_film`` as its image.
 
     Args:
         transfer_syntax: one that can be probed.
         bits: bits per sample, 8 to 16.
+        probe: how to encode the film; by default the way in which the transfer syntax is probed.
 
     Returns:
         The object with its file meta information, ready to be written.
@@ -214,7 +228,7 @@ def sample_object(transfer_syntax: UID, bits: int) -> Dataset:
     sample.BitsStored = bits
     sample.HighBit = bits - 1
     sample.PixelRepresentation = 0
-    encode = _PROBES[transfer_syntax].encode
+    encode = (probe or _PROBES[transfer_syntax]).encode
     if encode is not None:
         sample.PixelData = encapsulate([encode(film_hw, bits)])
     elif transfer_syntax.is_little_endian:
@@ -225,18 +239,14 @@ def sample_object(transfer_syntax: UID, bits: int) -> Dataset:
     return sample
 
 
-def _is_decoded(transfer_syntax: UID, probe: _Probe) -> bool:
-    return all(_comes_back(transfer_syntax, bits, probe.tolerance) for bits in probe.depths)
-
-
-def _comes_back(transfer_syntax: UID, bits: int, tolerance: float) -> bool:
-    """Whether a film of this depth, written and read again, is what it was."""
+def _comes_back(transfer_syntax: UID, bits: int, probe: Probe) -> bool:
     film_hw = sample_film(bits)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             stream = io.BytesIO()
-            dcmwrite(stream, sample_object(transfer_syntax, bits), enforce_file_format=True)
+            sample = sample_object(transfer_syntax, bits, probe)
+            dcmwrite(stream, sample, enforce_file_format=True)
             stream.seek(0)
             decoded_hw = dcmread(stream).pixel_array
     except Exception:  # noqa: BLE001 - codecs raise whatever they like; all mean "not decodable"
@@ -244,4 +254,4 @@ def _comes_back(transfer_syntax: UID, bits: int, tolerance: float) -> bool:
     if decoded_hw.shape != film_hw.shape:
         return False
     error = np.abs(decoded_hw.astype(np.int64) - film_hw.astype(np.int64)).max()
-    return bool(error <= tolerance * ((1 << bits) - 1))
+    return bool(error <= probe.tolerance * ((1 << bits) - 1))

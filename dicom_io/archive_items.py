@@ -24,6 +24,7 @@ class ExportedImage:
         sex: ``M``, ``F``, ``O`` or empty.
         age_years: or None.
         pixel_spacing_mm: Pixel Spacing (row, column), or None.
+        patient_orientation: where rows and columns run to, e.g. ``("L", "F")``; or empty.
         photometric: Photometric Interpretation, or empty.
     """
 
@@ -42,6 +43,7 @@ class ExportedImage:
     sex: str
     age_years: float | None
     pixel_spacing_mm: tuple[float, float] | None
+    patient_orientation: tuple[str, ...]
     photometric: str
 
 

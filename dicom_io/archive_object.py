@@ -14,7 +14,7 @@ from pydicom.uid import (
 
 from dicom_io.archive_items import ExportedImage, ExportedMask, Unreadable
 from dicom_io.errors import ArchiveError, MaskMismatch
-from dicom_io.lung_mask import SEGMENTATION_CLASSES, lung_segments, referenced_images
+from dicom_io.lung_segments import SEGMENTATION_CLASSES, lung_segments, referenced_images
 from dicom_io.spacing import pixel_spacing
 from dicom_io.transfer_syntaxes import CHEST_STORAGE_CLASSES
 from dicom_io.uids import MANUFACTURER_MODEL_NAME
@@ -28,7 +28,8 @@ _PLAIN_TRANSFER_SYNTAXES: Final = (
 _HEADER: Final = [
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "PatientID", "Rows", "Columns",
     "InstitutionName", "Manufacturer", "ManufacturerModelName", "ViewPosition",
-    "PatientOrientationCodeSequence", "PatientSex", "PatientAge", "PixelSpacing",
+    "PatientOrientation", "PatientOrientationCodeSequence", "PatientSex", "PatientAge",
+    "PixelSpacing",
     "PhotometricInterpretation", "SamplesPerPixel", "BitsAllocated", "NumberOfFrames",
     "SegmentSequence", "ReferencedSeriesSequence", "SourceImageSequence",
     "PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence",
@@ -125,6 +126,7 @@ def _image_of(path: Path, header: Dataset) -> ExportedImage:
         sex=str(header.get("PatientSex") or ""),
         age_years=_age_years(str(header.get("PatientAge") or "")),
         pixel_spacing_mm=_pixel_spacing_mm(header),
+        patient_orientation=tuple(map(str, header.get("PatientOrientation") or ())),
         photometric=str(header.get("PhotometricInterpretation") or ""),
     )
 

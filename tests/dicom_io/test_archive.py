@@ -186,7 +186,10 @@ def image_path(images: Path, tmp_path: Path) -> Path:
 def facts(path: Path) -> SimpleNamespace:
     image = dcmread(path, stop_before_pixels=True)
     return SimpleNamespace(
-        sop_instance_uid=str(image.SOPInstanceUID), rows=image.Rows, columns=image.Columns
+        sop_instance_uid=str(image.SOPInstanceUID),
+        rows=image.Rows,
+        columns=image.Columns,
+        patient_orientation=tuple(image.PatientOrientation),
     )
 
 

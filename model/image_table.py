@@ -35,6 +35,7 @@ class ImageRecord:
         manufacturer: or empty.
         rows: of the source image.
         columns: of the source image.
+        patient_orientation: where rows and columns run to, e.g. ``("L", "F")``; or empty.
         pixel_spacing_mm: row and column spacing, or None where it is not calibrated.
     """
 
@@ -52,6 +53,7 @@ class ImageRecord:
     manufacturer: str
     rows: int
     columns: int
+    patient_orientation: tuple[str, ...]
     pixel_spacing_mm: tuple[float, float] | None
 
     @property

@@ -52,6 +52,7 @@ def record(number: int, **changes: object) -> ImageRecord:
         "manufacturer": "Maker",
         "rows": SIDE,
         "columns": SIDE,
+        "patient_orientation": ("L", "F"),
         "pixel_spacing_mm": None,
     }
     return ImageRecord(**(facts | changes))  # type: ignore[arg-type]

@@ -1,0 +1,155 @@
+"""A model as a folder: ``weights.safetensors`` and ``card.json``; never a pickle.
+
+The card names everything that a reader of a result may ask of its model: what it was trained on
+and under which licences, how well it did, how its probability was calibrated, where it says
+"pneumonia", and the SHA-256 of the weights, which is checked at every load.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from dicom_io.errors import CheckpointError
+from dicom_io.pixels import PREPROCESSING_VERSION
+from model.network import CLASSES, MultiMixNetwork, NetworkShape
+
+WEIGHTS_FILE = "weights.safetensors"
+CARD_FILE = "card.json"
+SHIPPED_MODEL = Path(__file__).parent / "shipped" / "multimix-1"
+INTENDED_USE = "For research use only. Not a medical device, not for diagnosis."
+
+
+class Calibration(BaseModel):
+    """Platt scaling of the pneumonia margin: probability = sigmoid(scale * margin + offset).
+
+    Attributes:
+        scale: > 0.
+        offset: any.
+        operating_point: the probability at and above which the verdict is pneumonia.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scale: float = Field(default=1.0, gt=0)
+    offset: float = 0.0
+    operating_point: float = Field(default=0.5, ge=0, le=1)
+
+
+class ModelCard(BaseModel):
+    """What a model says of itself.
+
+    Attributes:
+        name: of the model.
+        version: part of every result's UID.
+        intended_use: in one sentence.
+        classes: in the order of the logits.
+        input_side: rows and columns of the network's input, in pixels.
+        preprocessing_version: of ``dicom_io.pixels`` that the weights were trained with.
+        network: the fields of ``NetworkShape``.
+        calibration: from margin to probability to verdict.
+        weights_sha256: of the weights file.
+        training_data_sha256: hash over the training rows' pixels, masks and labels.
+        training_data: counts by source, licences, and what was left out.
+        training_config: the run's configuration.
+        metrics: as measured, by set.
+        limitations: known ones, one sentence each.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = "MultiMix"
+    version: str
+    intended_use: str = INTENDED_USE
+    classes: tuple[str, ...] = CLASSES
+    input_side: int = Field(default=256, ge=32, le=4096, multiple_of=16)
+    preprocessing_version: str = PREPROCESSING_VERSION
+    network: dict[str, Any]
+    calibration: Calibration = Calibration()
+    weights_sha256: str = ""
+    training_data_sha256: str = ""
+    training_data: dict[str, Any] = Field(default_factory=dict)
+    training_config: dict[str, Any] = Field(default_factory=dict)
+    metrics: dict[str, Any] = Field(default_factory=dict)
+    limitations: tuple[str, ...] = ()
+
+
+def write_model(folder: Path, network: MultiMixNetwork, card: ModelCard) -> ModelCard:
+    """Write a network and its card; the card is written last and names the weights' hash.
+
+    Returns:
+        The card as written.
+    """
+    # Half precision halves the file; the answers move by less than rounding a probability to 3
+    # decimals would.
+    state = network.state_dict()
+    weights = save({name: value.detach().half().contiguous() for name, value in state.items()})
+    written = card.model_copy(
+        update={
+            "network": asdict(network.shape),
+            "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        }
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished_weights, unfinished_card = folder / "weights.part", folder / "card.part"
+    unfinished_weights.write_bytes(weights)
+    unfinished_card.write_text(written.model_dump_json(indent=2) + "\n")
+    # The model that was here stays whole until both files of its successor are.
+    unfinished_weights.replace(folder / WEIGHTS_FILE)
+    unfinished_card.replace(folder / CARD_FILE)
+    return written
+
+
+def read_model(folder: Path) -> tuple[MultiMixNetwork, ModelCard]:
+    """Read a network, in eval mode, and its card.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, the hash differs from the card's, or the
+            weights were trained with another preprocessing.
+    """
+    card = read_card(folder)
+    weights_path = folder / WEIGHTS_FILE
+    try:
+        weights = weights_path.read_bytes()
+    except OSError as cause:
+        raise CheckpointError(f"{weights_path} cannot be read: {cause.strerror}") from cause
+    found = hashlib.sha256(weights).hexdigest()
+    if found != card.weights_sha256:
+        raise CheckpointError(
+            f"{weights_path} is damaged: its SHA-256 is {found}, "
+            f"the card says {card.weights_sha256}; copy the model directory again"
+        )
+    try:
+        network = MultiMixNetwork(TypeAdapter(NetworkShape).validate_python(card.network))
+        network.load_state_dict(load(weights))
+    except (SafetensorError, RuntimeError, ValueError) as cause:
+        raise CheckpointError(f"{weights_path} does not fit the network of its card") from cause
+    return network.eval(), card
+
+
+def read_card(folder: Path) -> ModelCard:
+    """Read and check a model's card.
+
+    Raises:
+        CheckpointError: it is missing, malformed, or of other classes or another preprocessing.
+    """
+    path = folder / CARD_FILE
+    try:
+        card = ModelCard.model_validate(json.loads(path.read_text()))
+    except OSError as cause:
+        raise CheckpointError(f"{path} cannot be read: {cause.strerror}") from cause
+    except (ValueError, ValidationError) as cause:
+        raise CheckpointError(f"{path} is no model card of this version") from cause
+    if card.classes != CLASSES:
+        raise CheckpointError(f"{folder} tells {card.classes} apart, this program {CLASSES}")
+    if card.preprocessing_version != PREPROCESSING_VERSION:
+        raise CheckpointError(
+            f"{folder} was trained with preprocessing {card.preprocessing_version}, this program "
+            f"has {PREPROCESSING_VERSION}; train again or use the matching release"
+        )
+    return card

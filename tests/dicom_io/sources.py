@@ -163,6 +163,18 @@ def given(**attributes: object) -> Change:
     return change
 
 
+def with_raw_name(
+    raw_name: bytes, character_set: str | list[str] | None, uid: str = "1.2.826.0.1.3680043.8.498.1"
+) -> Dataset:
+    """A film whose patient's name stands in these very bytes, past any library's encoder."""
+    source = radiograph(
+        given(SpecificCharacterSet=character_set, PatientName="X", Manufacturer="Example"), uid=uid
+    )
+    raw = source._dict[0x00100010]
+    source._dict[0x00100010] = raw._replace(value=raw_name, length=len(raw_name))
+    return source
+
+
 def _voi_lut(dataset: Dataset) -> None:
     table = Dataset()
     table.LUTDescriptor = [4096, 0, 12]

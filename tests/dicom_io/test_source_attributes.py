@@ -17,7 +17,7 @@ from dicom_io.source_attributes import (
     source_skeleton,
     specific_character_set,
 )
-from tests.dicom_io.sources import SOURCES, findings_in, given, radiograph
+from tests.dicom_io.sources import SOURCES, findings_in, given, radiograph, with_raw_name
 
 CREATED = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 
@@ -51,16 +51,6 @@ def test_names_come_out_readable_and_in_the_bytes_of_the_source(character_set, n
     assert read.SpecificCharacterSet == (source.SpecificCharacterSet)
 
 
-def with_name(raw_name, character_set):
-    """A source with a name in these very bytes; a library's own encoder is left out of it."""
-    source = radiograph(
-        given(SpecificCharacterSet=character_set, PatientName="X", Manufacturer="Example")
-    )
-    raw = source._dict[0x00100010]
-    source._dict[0x00100010] = raw._replace(value=raw_name, length=len(raw_name))
-    return source
-
-
 @pytest.mark.parametrize(
     "path",
     [path for path in get_charset_files("*.dcm") if "SQEncoding" not in path],
@@ -69,7 +59,7 @@ def with_name(raw_name, character_set):
 def test_names_of_the_standards_own_examples_come_out_as_they_went_in(path):
     example = dcmread(path)
     raw_name = example._dict[0x00100010].value
-    source = with_name(raw_name, example.SpecificCharacterSet)
+    source = with_raw_name(raw_name, example.SpecificCharacterSet)
     result = build_segmentation(source, findings_in(source), CREATED)
     assert decoded(encoded(result)).PatientName == example.PatientName
     assert name_bytes(result) == name_bytes(source)
@@ -77,13 +67,13 @@ def test_names_of_the_standards_own_examples_come_out_as_they_went_in(path):
 
 def test_a_simplified_chinese_name_with_code_extensions_keeps_its_escapes():
     raw_name = b"Zhang^XiaoDong=\x1b$)A\xd5\xc5^\x1b$)A\xd0\xa1\xb6\xab="  # PS3.5 K.2
-    source = with_name(raw_name, ["", "ISO 2022 IR 58"])
+    source = with_raw_name(raw_name, ["", "ISO 2022 IR 58"])
     result = build_segmentation(source, findings_in(source), CREATED)
     assert name_bytes(result) == raw_name.rstrip(b"=")
 
 
 def test_a_name_in_no_declared_character_set_keeps_its_bytes():
-    source = with_name(b"M\xfcller", None)
+    source = with_raw_name(b"M\xfcller", None)
     result = build_segmentation(source, findings_in(source), CREATED)
     assert name_bytes(result) == b"M\xfcller"
     assert "SpecificCharacterSet" not in result

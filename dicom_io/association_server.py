@@ -173,10 +173,18 @@ def _read_associate_request(connection: socket.socket, deadline: float) -> bytes
 
 def _abort(association: Association) -> None:
     """Abort with an A-ABORT if the peer listens, and by cutting the connection if it does not."""
-    association.abort(block=False)
-    association.join(_ABORT_SECONDS)
+    cut = threading.Timer(_ABORT_SECONDS, _cut_connection, [association])
+    cut.start()
+    try:
+        association.abort(block=True)
+        association.kill()
+    finally:
+        cut.cancel()
+
+
+def _cut_connection(association: Association) -> None:
     wire = association.dul.socket.socket if association.dul.socket else None
-    if association.is_alive() and wire is not None:
+    if wire is not None:
         try:
             wire.shutdown(socket.SHUT_RDWR)
         except OSError as cause:

@@ -11,6 +11,7 @@ from io import BytesIO
 from typing import Final
 
 from pydicom import Dataset
+from pydicom.dataelem import RawDataElement
 from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID
@@ -100,5 +101,9 @@ def _is_past_identifiers(tag: BaseTag, vr: str | None, length: int) -> bool:
 
 
 def _text(head: Dataset, keyword: str) -> str:
-    value = head.get(keyword)
-    return "" if value is None else str(value)
+    if keyword not in head:
+        return ""
+    element = head.get_item(keyword)
+    if isinstance(element, RawDataElement) and len(element.value or b"") != element.length:
+        return "cut off"  # the dataset ends inside it; what is there may be another object's UID
+    return str(head[keyword].value or "")

@@ -146,11 +146,22 @@ def _send_all(outgoing: Sequence[OutgoingObject], remote: RemoteAE) -> list[Send
     for batch in batches(outgoing):
         try:
             with _association(remote, contexts_for(batch)) as association:
-                outcomes += [_send_one(association, sent) for sent in batch]
+                outcomes += _send_batch(association, batch)
         except AssociationFailed as failure:
             if not outcomes:
                 raise
             outcomes += [_unanswered(unsent, str(failure)) for unsent in batch]
+    return outcomes
+
+
+def _send_batch(association: Association, batch: Sequence[OutgoingObject]) -> list[SendOutcome]:
+    """Send one object after the other; one without an answer means that the association is lost."""
+    outcomes: list[SendOutcome] = []
+    for outgoing in batch:
+        if outcomes and outcomes[-1].disposition is Disposition.RETRY and not outcomes[-1].status:
+            outcomes.append(_unanswered(outgoing, "the association was lost before"))
+        else:
+            outcomes.append(_send_one(association, outgoing))
     return outcomes
 
 

@@ -1,5 +1,7 @@
 """The two sides that the listener and the sender are tested between, over real sockets."""
 
+import socketserver
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from pydicom.uid import UID, DigitalXRayImageStorageForPresentation, ExplicitVRL
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.transport import ThreadedAssociationServer
 
 from dicom_io.access_control import AssociationFacts, Refusal
 from dicom_io.intake import ReceivedInstance
@@ -162,6 +165,7 @@ class StoragePeer:
 
     port: int
     received: list[Received]
+    accepted: list[evt.Event]
 
 
 @contextmanager
@@ -170,10 +174,11 @@ def storage_peer(
     answer: Answer | None = None,
     *,
     entity: AE | None = None,
-    **extra: object,
+    ssl_context: ssl.SSLContext | None = None,
 ) -> Iterator[StoragePeer]:
     """A pynetdicom storage SCP on a free port."""
     received: list[Received] = []
+    accepted: list[evt.Event] = []
 
     def on_store(event: evt.Event) -> int | Dataset:
         request = event.request
@@ -190,9 +195,18 @@ def storage_peer(
     entity = entity or AE("PACS")
     for sop_class, syntaxes in contexts:
         entity.add_supported_context(sop_class, syntaxes)
-    handlers = [(evt.EVT_C_STORE, on_store)]
-    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers, **extra)
+    server = entity.make_server(
+        ("127.0.0.1", 0),
+        ssl_context=ssl_context,
+        evt_handlers=[(evt.EVT_C_STORE, on_store), (evt.EVT_ACCEPTED, accepted.append)],
+        server_class=ThreadedAssociationServer,
+    )
+    # pynetdicom's own thread looks for its end twice a second; tests are in a hurry.
+    serving = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    serving.start()
     try:
-        yield StoragePeer(server.server_address[1], received)
+        yield StoragePeer(server.server_address[1], received, accepted)
     finally:
-        server.shutdown()
+        socketserver.BaseServer.shutdown(server)
+        server.server_close()
+        serving.join()

@@ -10,6 +10,7 @@ from dicomweb_client.api import DICOMwebClient
 from PIL import Image
 
 from dicom_io.pixels import decode, display_image
+from dicom_io.presentation_state import build_presentation_state
 from dicom_io.result_object import encoded
 from dicom_io.secondary_capture import build_secondary_capture
 from dicom_io.segmentation import build_segmentation
@@ -32,10 +33,12 @@ def build(kind, source):
     findings = findings_in(source)
     if kind == "segmentation":
         return build_segmentation(source, findings, CREATED)
+    if kind == "presentation state":
+        return build_presentation_state(source, findings, CREATED)
     return build_secondary_capture(source, display_image(decode(source)), findings, CREATED)
 
 
-KINDS = ["segmentation", "secondary capture"]
+KINDS = ["segmentation", "secondary capture", "presentation state"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -67,6 +70,21 @@ def test_dcmtk_draws_the_secondary_capture_pixel_for_pixel(tmp_path):
     content = drawn.read_bytes()
     assert content.startswith(header)
     assert content[len(header) :] == result.pixel_array.tobytes()
+
+
+# dcmtk opens no presentation state without a patient's name, though it may be empty (type 2).
+NAMED_SOURCES = [name for name in SOURCES if "type 2" not in name]
+
+
+@pytest.mark.parametrize("name", NAMED_SOURCES)
+def test_dcmtk_shows_the_same_greys_with_the_presentation_state_as_without(name, tmp_path):
+    source = SOURCES[name]()
+    image, state = tmp_path / "image.dcm", tmp_path / "state.dcm"
+    source.save_as(image)
+    state.write_bytes(encoded(build("presentation state", source)))
+    output_of("dcmp2pgm", image, tmp_path / "without.pgm")
+    output_of("dcmp2pgm", "-p", state, image, tmp_path / "with.pgm")
+    assert (tmp_path / "with.pgm").read_bytes() == (tmp_path / "without.pgm").read_bytes()
 
 
 def test_dcmtk_finds_a_square_in_its_corner_of_an_oriented_film_with_oblong_pixels(tmp_path):

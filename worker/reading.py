@@ -81,12 +81,17 @@ def find(radiograph: Radiograph, dataset: Dataset, predictor: Predictor) -> Find
     rows, columns = radiograph.rows, radiograph.columns
     lungs_hw = map_on_source(prediction.lung_probability_hw, rows, columns) >= 0.5
     require_lung_pair(lungs_hw, display_aspect(dataset))
-    card = predictor.card
     return Findings(
-        model=ModelIdentity(card.name, card.version, card.weights_sha256),
+        model=identity_of(predictor),
         verdict=Verdict.PNEUMONIA if prediction.is_pneumonia else Verdict.NORMAL,
         probability=prediction.probability,
-        operating_point=card.calibration.operating_point,
+        operating_point=predictor.card.calibration.operating_point,
         lungs=split_lungs(lungs_hw, dataset),
         saliency_hw=np.clip(map_on_source(prediction.saliency_hw, rows, columns), 0.0, 1.0),
     )
+
+
+def identity_of(predictor: Predictor) -> ModelIdentity:
+    """Name, version and hash of a loaded model, as results state them."""
+    card = predictor.card
+    return ModelIdentity(card.name, card.version, card.weights_sha256)

@@ -1,0 +1,191 @@
+"""Archive exports, read once into memory maps of network inputs.
+
+Every image goes through ``dicom_io.pixels.network_image`` into a uint8 memory map beside its lung
+mask; later starts only check that no file changed.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from itertools import repeat
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+from pydicom import dcmread
+from rich.console import Console
+from rich.progress import track
+
+from dicom_io.archive import ExportedImage, index_export, read_lung_mask
+from dicom_io.errors import MultiMixError, TrainingError
+from dicom_io.pixels import PREPROCESSING_VERSION, decode, network_image, resize
+from model.image_table import TABLE_SIDE, ImageRecord, ImageTable
+from model.splits import require_disjoint_patients
+
+CACHE_LAYOUT = "2"
+RECORDS = TypeAdapter(tuple[ImageRecord, ...])
+
+
+def default_cache_folder() -> Path:
+    """Where preprocessed exports are kept unless told otherwise."""
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(home) / "multimix"
+
+
+def load_exports(
+    exports: Sequence[Path], cache_folder: Path | None = None, jobs: int | None = None
+) -> ImageTable:
+    """Read archive exports through the cache and join them into one table.
+
+    Args:
+        exports: folders of DICOM files, any depth; each may hold a ``labels.csv``.
+        cache_folder: where the memory maps are kept.
+        jobs: decoding processes; None for one for each core.
+
+    Raises:
+        TrainingError: no image could be read, or a patient is in two splits.
+    """
+    folder = cache_folder or default_cache_folder()
+    tables = [_load_export(export, folder, jobs) for export in exports]
+    if len(tables) == 1:
+        table = tables[0]
+    else:
+        table = ImageTable(
+            records=tuple(record for table in tables for record in table.records),
+            images=np.concatenate([table.images for table in tables]),
+            masks=np.concatenate([table.masks for table in tables]),
+            problems=tuple(problem for table in tables for problem in table.problems),
+        )
+    if not table.records:
+        raise TrainingError(
+            f"no readable image in {', '.join(map(str, exports))}; "
+            "see `python -m dicom_io.archive check`"
+        )
+    require_disjoint_patients(table.records)
+    return table
+
+
+def _load_export(export: Path, cache_folder: Path, jobs: int | None) -> ImageTable:
+    """One export's table, from the cache where nothing changed since it was written."""
+    if not export.is_dir():
+        raise TrainingError(f"{export} is no folder; --data takes an archive export")
+    cache = cache_folder / fingerprint(export)
+    return _open_cache(cache) or _write_cache(export, cache, jobs)
+
+
+def fingerprint(export: Path) -> str:
+    """Hash of every file's relative path, size and time of change, and of the preprocessing."""
+    digest = hashlib.sha256(f"{PREPROCESSING_VERSION}/{CACHE_LAYOUT}/{export.resolve()}".encode())
+    for line in sorted(_file_facts(export, export)):
+        digest.update(line.encode())
+    return digest.hexdigest()[:32]
+
+
+def _file_facts(folder: Path, root: Path) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _file_facts(Path(entry.path), root)
+            else:
+                facts = entry.stat()
+                name = Path(entry.path).relative_to(root)
+                yield f"{name}|{facts.st_size}|{facts.st_mtime_ns}\n"
+
+
+def _write_cache(export: Path, cache: Path, jobs: int | None) -> ImageTable:
+    """Decode an export into memory maps; the table is written last and makes the cache valid."""
+    (cache / "table.json").unlink(missing_ok=True)
+    index = index_export(export)
+    cache.mkdir(parents=True, exist_ok=True)
+    shape = (max(len(index.images), 1), TABLE_SIDE, TABLE_SIDE)
+    images = np.lib.format.open_memmap(cache / "images.npy", "w+", np.uint8, shape)
+    masks = np.lib.format.open_memmap(cache / "masks.npy", "w+", np.uint8, shape)
+    records: list[ImageRecord] = []
+    problems = [(str(path), reason) for path, reason in index.unreadable]
+    with ProcessPoolExecutor(jobs or os.cpu_count()) as pool:
+        rows = pool.map(_preprocess, index.images, repeat(TABLE_SIDE), chunksize=16)
+        for image, row in track(
+            zip(index.images, rows, strict=True),
+            description=f"reading {export.name}",
+            total=len(index.images),
+            console=Console(stderr=True),  # standard output may be read by a program
+        ):
+            problems.extend(row.problems)
+            if row.image is None:
+                continue
+            images[len(records)] = row.image
+            if row.mask is not None:
+                masks[len(records)] = row.mask
+            records.append(_record_of(image, has_mask=row.mask is not None))
+    images.flush()
+    masks.flush()
+    content = {"records": [asdict(record) for record in records], "problems": problems}
+    unfinished = cache / "table.json.part"
+    unfinished.write_text(json.dumps(content))
+    unfinished.replace(cache / "table.json")
+    return ImageTable(
+        tuple(records), images[: len(records)], masks[: len(records)], tuple(problems)
+    )
+
+
+@dataclass(frozen=True)
+class _Preprocessed:
+    image: NDArray[np.uint8] | None
+    mask: NDArray[np.uint8] | None
+    problems: tuple[tuple[str, str], ...]
+
+
+def _preprocess(image: ExportedImage, side: int) -> _Preprocessed:
+    """Decode one image and its mask; whatever cannot be used becomes a reported problem."""
+    try:
+        pixels = network_image(decode(dcmread(image.path)), side)
+    except (MultiMixError, OSError) as problem:
+        return _Preprocessed(None, None, ((str(image.path), str(problem)),))
+    if not image.mask_paths:
+        return _Preprocessed(pixels, None, ())
+    try:
+        mask_hw = read_lung_mask(image.mask_paths, image)
+    except (MultiMixError, OSError) as problem:
+        return _Preprocessed(pixels, None, ((str(image.mask_paths[0]), str(problem)),))
+    small_hw = (resize(mask_hw.astype(np.float32), side, side) > 0.5).astype(np.uint8)
+    return _Preprocessed(pixels, small_hw, ())
+
+
+def _record_of(image: ExportedImage, *, has_mask: bool) -> ImageRecord:
+    return ImageRecord(
+        sop_instance_uid=image.sop_instance_uid,
+        path=str(image.path),
+        mask_paths=tuple(map(str, image.mask_paths)),
+        patient=image.patient,
+        label=image.label,
+        split=image.split,
+        has_mask=has_mask,
+        source=image.source,
+        view=image.view,
+        sex=image.sex,
+        age_years=image.age_years,
+        manufacturer=image.manufacturer,
+        rows=image.rows,
+        columns=image.columns,
+        patient_orientation=image.patient_orientation,
+        pixel_spacing_mm=image.pixel_spacing_mm,
+    )
+
+
+def _open_cache(cache: Path) -> ImageTable | None:
+    """A finished cache, or None where there is none or it is damaged."""
+    try:
+        content = json.loads((cache / "table.json").read_text())
+        records = RECORDS.validate_python(content["records"])
+        images = np.load(cache / "images.npy", mmap_mode="r")
+        masks = np.load(cache / "masks.npy", mmap_mode="r")
+        problems = tuple((path, reason) for path, reason in content["problems"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if min(len(images), len(masks)) < len(records):
+        return None
+    return ImageTable(records, images[: len(records)], masks[: len(records)], problems)

@@ -1,0 +1,196 @@
+import csv
+import os
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from pydicom import dcmread
+
+from dicom_io.errors import TrainingError
+from dicom_io.pixels import decode, network_image
+from model.dataset import default_cache_folder, fingerprint, load_exports
+from model.metrics import score_mask
+from tests.model.exports import manifest_row, write_export
+from tests.model.films import draw_film, film_table
+
+COUNT = 6
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    return write_export(tmp_path_factory.mktemp("export"), COUNT)
+
+
+@pytest.fixture
+def export(written, tmp_path):
+    """A copy that a test may change."""
+    return shutil.copytree(written, tmp_path / "export")
+
+
+def load(*exports, cache):
+    return load_exports(exports, cache, jobs=1)
+
+
+def uids_by_film(export):
+    with (export / "attribution.csv").open(newline="") as file:
+        return {row["image"]: row["SOPInstanceUID"] for row in csv.DictReader(file)}
+
+
+def row_of(table, uid):
+    return [record.sop_instance_uid for record in table.records].index(uid)
+
+
+def image_file(export, uid):
+    return next(p for p in export.rglob("image.dcm") if dcmread(p).SOPInstanceUID == uid)
+
+
+def test_every_image_is_there_once_as_the_worker_would_see_it(export, tmp_path):
+    table = load(export, cache=tmp_path / "cache")
+    assert len(table.records) == len({r.sop_instance_uid for r in table.records}) == COUNT
+    assert table.problems == ()
+    for row, record in enumerate(table.records):
+        seen_by_worker = network_image(decode(dcmread(record.path)), 256)
+        assert np.array_equal(table.images[row], seen_by_worker)
+
+
+def test_masks_labels_and_facts_stand_beside_their_own_image(export, tmp_path):
+    table = load(export, cache=tmp_path / "cache")
+    for number in range(COUNT):
+        row = row_of(table, uids_by_film(export)[f"f{number}"])
+        record = table.records[row]
+        assert record.label == ("pneumonia" if number % 2 else "normal")
+        assert record.patient == f"p{number}"
+        assert (record.source, record.view, record.sex) == ("Clinic", "PA", "F")
+        assert (record.rows, record.columns, record.age_years) == (128, 96, 40.0)
+        assert record.has_mask is (number % 4 != 3)
+        assert record.split == ("train" if record.has_mask else "test")
+        drawn_hw = draw_film(number, pneumonia=False).mask_hw > 0
+        agreement = score_mask(np.asarray(table.masks[row]) > 0, drawn_hw).dice
+        assert agreement > 0.97 if record.has_mask else agreement == 0
+
+
+def test_a_second_start_decodes_nothing(export, tmp_path):
+    first = load(export, cache=tmp_path / "cache")
+    # Bytes that change behind an unchanged size and date would only be seen by decoding again.
+    path = image_file(export, first.records[0].sop_instance_uid)
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    path.write_bytes(b"\0" * path.stat().st_size)
+    os.utime(path, ns=times)
+    second = load(export, cache=tmp_path / "cache")
+    assert second.records == first.records
+    assert np.array_equal(second.images, first.images)
+    assert np.array_equal(second.masks, first.masks)
+    assert isinstance(second.images, np.memmap)
+
+
+def test_a_changed_file_is_read_again(export, tmp_path):
+    before = fingerprint(export)
+    labels = export / "labels.csv"
+    labels.write_text(labels.read_text().replace("pneumonia", "normal"))
+    assert fingerprint(export) != before
+    table = load(export, cache=tmp_path / "cache")
+    assert {record.label for record in table.records} == {"normal"}
+
+
+@pytest.mark.parametrize("damage", ["table", "images", "unfinished"])
+def test_a_damaged_cache_is_written_again(export, tmp_path, damage):
+    cache = tmp_path / "cache"
+    first = load(export, cache=cache)
+    (folder,) = cache.iterdir()
+    if damage == "table":
+        (folder / "table.json").write_text('{"records": [{}], "problems": []}')
+    elif damage == "images":
+        images = folder / "images.npy"
+        images.write_bytes(images.read_bytes()[:1000])
+    else:
+        (folder / "table.json").unlink()
+    again = load(export, cache=cache)
+    assert again.records == first.records
+    assert np.array_equal(again.images, first.images)
+
+
+def test_an_unreadable_image_ends_in_the_problems_and_not_in_a_crash(export, tmp_path):
+    uid = uids_by_film(export)["f0"]
+    path = image_file(export, uid)
+    dataset = dcmread(path)
+    dataset.PixelData = dataset.PixelData[:100]
+    dataset.save_as(path)
+    table = load(export, cache=tmp_path / "cache")
+    assert len(table.records) == COUNT - 1
+    assert uid not in {record.sop_instance_uid for record in table.records}
+    assert [problem[0] for problem in table.problems] == [str(path)]
+
+
+def test_an_image_whose_mask_cannot_be_read_stays_without_it(export, tmp_path):
+    uid = uids_by_film(export)["f0"]
+    path = image_file(export, uid).with_name("lungs.dcm")
+    mask = dcmread(path)
+    mask.PixelData = mask.PixelData[: len(mask.PixelData) // 2]
+    mask.save_as(path)
+    table = load(export, cache=tmp_path / "cache")
+    assert len(table.records) == COUNT
+    assert not table.records[row_of(table, uid)].has_mask
+    assert [problem[0] for problem in table.problems] == [str(path)]
+
+
+def other_clinic(number):
+    return (
+        manifest_row(number + COUNT)
+        .replace("Clinic", "Other")
+        .replace(f"-{number + COUNT}.png", f"-{number}.png")
+    )
+
+
+def test_several_exports_become_one_table(export, tmp_path):
+    second = write_export(tmp_path / "second", 2, other_clinic)
+    table = load(export, second, cache=tmp_path / "cache")
+    assert [r.source for r in table.records] == ["Clinic"] * COUNT + ["Other"] * 2
+    alone = load(second, cache=tmp_path / "cache")
+    assert np.array_equal(table.images[COUNT:], alone.images)
+    assert np.array_equal(table.masks[COUNT:], alone.masks)
+
+
+def test_a_patient_in_two_splits_is_refused(tmp_path):
+    export = write_export(
+        tmp_path, 4, lambda number: manifest_row(number).replace(f",p{number},", ",same,")
+    )
+    with pytest.raises(TrainingError, match="two splits"):
+        load(export, cache=tmp_path / "cache")
+
+
+def test_an_export_without_images_is_refused_by_name(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(TrainingError, match=r"no readable image in .*empty"):
+        load(tmp_path / "empty", cache=tmp_path / "cache")
+    with pytest.raises(TrainingError, match=r"none is no folder"):
+        load(tmp_path / "none", cache=tmp_path / "cache")
+
+
+def test_the_cache_lies_where_the_user_keeps_caches(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert default_cache_folder() == tmp_path / "multimix"
+
+
+def test_tensors_are_scaled_and_shrunk_as_the_network_wants_them():
+    table = film_table(3)
+    images, masks = table.tensors([2, 0], 256)
+    assert images.shape == masks.shape == (2, 1, 256, 256)
+    expected = torch.from_numpy(table.images[2].astype(np.float32)) / 127.5 - 1
+    torch.testing.assert_close(images[0, 0], expected)
+    small, small_masks = table.tensors([2, 0], 64)
+    assert small.shape == (2, 1, 64, 64)
+    torch.testing.assert_close(small, torch.nn.functional.avg_pool2d(images, 4))
+    assert set(small_masks.unique().tolist()) == {0.0, 1.0}
+    assert float(small_masks.mean()) == pytest.approx(float(masks.mean()), rel=0.02)
+
+
+def test_the_content_hash_sees_pixels_masks_and_labels_but_no_paths():
+    table = film_table(4)
+    same = film_table(4, path="/elsewhere")
+    assert table.content_hash([0, 1]) == same.content_hash([0, 1])
+    assert table.content_hash([0, 1]) != table.content_hash([1, 0])
+    assert table.content_hash([0]) != film_table(4, label="pneumonia").content_hash([0])
+    changed = film_table(4)
+    changed.masks[0, 0, 0] ^= 1
+    assert table.content_hash([0]) != changed.content_hash([0])

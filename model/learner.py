@@ -1,0 +1,98 @@
+"""What learns, and one step of it."""
+
+import math
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from dicom_io.errors import TrainingError
+from model.config import TrainingConfig
+from model.network import MultiMixNetwork
+from model.objective import step_losses
+from model.views import StepViews
+
+LARGEST_GRADIENT_NORM = 5.0
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What learns.
+
+    Attributes:
+        network: whose weights the optimizer moves.
+        teacher: a slow average of ``network``, or ``network`` itself; it is what is served.
+        optimizer: of ``network``.
+    """
+
+    network: MultiMixNetwork
+    teacher: MultiMixNetwork
+    optimizer: torch.optim.Optimizer
+
+
+def new_learner(config: TrainingConfig, device: torch.device) -> Learner:
+    """A freshly initialised learner; the seed decides its weights."""
+    torch.manual_seed(config.seed)
+    network = MultiMixNetwork(config.network_shape).to(device)
+    teacher = deepcopy(network).requires_grad_(False) if config.teacher_decay else network
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+    )
+    return Learner(network, teacher, optimizer)
+
+
+def take_step(
+    learner: Learner, views: StepViews, config: TrainingConfig, step: int
+) -> dict[str, float]:
+    """Move the network once, and its teacher after it.
+
+    Args:
+        learner: what learns.
+        views: what the step learns from.
+        config: every hyperparameter.
+        step: counted from 0; decides the learning rate and, with the seed, dropout.
+
+    Returns:
+        The weighted terms of the loss before the step.
+
+    Raises:
+        TrainingError: the loss is not finite; the learner is left as it was.
+    """
+    network, teacher, optimizer = learner.network, learner.teacher, learner.optimizer
+    torch.manual_seed(config.seed * 1_000_003 + step)  # dropout, too, depends on the step
+    network.train()
+    teacher.train(teacher is network)
+    device_type = next(network.parameters()).device.type
+    with torch.autocast(device_type, torch.bfloat16, enabled=config.precision == "bf16"):
+        terms = step_losses(network, teacher, views, config)
+        loss = torch.stack(list(terms.values())).sum()
+    losses = {name: float(value.detach()) for name, value in terms.items()}
+    if not math.isfinite(sum(losses.values())):
+        raise TrainingError(f"the loss is not finite at step {step}; lower the learning rate")
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate_at(config, step)
+    optimizer.zero_grad(set_to_none=True)
+    torch.autograd.backward(loss)
+    nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT_NORM)
+    optimizer.step()
+    if teacher is not network:
+        follow(teacher, network, config.teacher_decay, step)
+    return losses
+
+
+def learning_rate_at(config: TrainingConfig, step: int) -> float:
+    """Adam's learning rate at a step, counted from 0."""
+    done = step / config.total_steps
+    if config.schedule == "step":
+        return float(config.learning_rate * 0.1 ** int(done / config.step_share))
+    warm_up = min(1.0, (step + 1) / max(1, config.total_steps // 50))
+    return float(config.learning_rate * warm_up * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+@torch.no_grad()
+def follow(teacher: nn.Module, student: nn.Module, decay: float, step: int) -> None:
+    """Move the teacher's weights towards the student's; fast at first, then by ``decay``."""
+    decay = min(decay, (1 + step) / (10 + step))
+    for slow, fast in zip(teacher.parameters(), student.parameters(), strict=True):
+        slow.lerp_(fast, 1 - decay)

@@ -1,0 +1,142 @@
+"""Everything a training run needs to go on, bit for bit: safetensors and JSON, never a pickle.
+
+What is random depends on seed and step alone, so no state of a random generator is kept.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from dicom_io.errors import TrainingError
+from model.learner import Learner
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """Where a run stands.
+
+    Attributes:
+        step: optimiser steps done.
+        best_score: of the model that was kept.
+        seconds: spent training so far.
+        best_side: image side in pixels at which ``best_score`` was measured; 0 before that.
+        validations_since_gain: how many in a row scored no better, for early stopping.
+        loss_sums: each term of the loss, summed since the last validation.
+        steps_summed: how many steps those sums hold.
+        training_data_sha256: of what the run learns from; empty where it was not recorded.
+    """
+
+    step: int = 0
+    best_score: float = float("-inf")
+    seconds: float = 0.0
+    best_side: int = 0
+    validations_since_gain: int = 0
+    loss_sums: dict[str, float] = field(default_factory=dict)
+    steps_summed: int = 0
+    training_data_sha256: str = ""
+
+    def after_step(self, losses: dict[str, float]) -> "TrainingState":
+        """The state after one more step with these loss terms."""
+        sums = {name: self.loss_sums.get(name, 0.0) + value for name, value in losses.items()}
+        return replace(
+            self,
+            step=self.step + 1,
+            loss_sums=sums,
+            steps_summed=self.steps_summed + 1,
+        )
+
+    @property
+    def mean_losses(self) -> dict[str, float]:
+        """Each term of the loss, averaged over the steps since the last validation."""
+        return {name: value / self.steps_summed for name, value in self.loss_sums.items()}
+
+    def is_best(self, score: float, side: int) -> bool:
+        """Whether a model of this score is to be kept.
+
+        Scores of different image sides do not compare, so the first one at a new side is; of equal
+        scores the later one is, having learnt for longer.
+        """
+        return side != self.best_side or score >= self.best_score
+
+    def after_validation(self, score: float, side: int) -> "TrainingState":
+        """The state after a validation, with the sums started anew."""
+        gained = side != self.best_side or score > self.best_score
+        return replace(
+            self,
+            best_score=score if gained else self.best_score,
+            best_side=side,
+            validations_since_gain=0 if gained else self.validations_since_gain + 1,
+            loss_sums={},
+            steps_summed=0,
+        )
+
+
+def write_state(folder: Path, state: TrainingState, learner: Learner) -> None:
+    """Write a run's state; a stop in the middle leaves the last one intact."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors: dict[str, Tensor] = {}
+    for prefix, module in _modules(learner):
+        for name, value in module.state_dict().items():
+            tensors[f"{prefix}.{name}"] = value.detach().clone().contiguous()
+    for number, moments in learner.optimizer.state_dict()["state"].items():
+        for name, value in moments.items():
+            tensors[f"optimizer.{number}.{name}"] = torch.as_tensor(value).clone()
+    weights = folder / f"step-{state.step}.safetensors"
+    unfinished_weights = weights.with_suffix(".part")
+    save_file(tensors, unfinished_weights)
+    unfinished_weights.replace(weights)
+    unfinished = folder / "state.json.part"
+    unfinished.write_text(json.dumps(asdict(state) | {"weights": weights.name}))
+    unfinished.replace(folder / "state.json")
+    for older in folder.glob("step-*.safetensors"):
+        if older != weights:
+            older.unlink()
+
+
+def read_state(folder: Path, learner: Learner) -> TrainingState:
+    """Restore network, teacher and optimizer.
+
+    Raises:
+        TrainingError: there is no state, or it is damaged or of another network.
+    """
+    try:
+        content = json.loads((folder / "state.json").read_text())
+    except OSError as cause:
+        raise TrainingError(f"nothing to resume in {folder}; start without --resume") from cause
+    except ValueError as cause:
+        raise TrainingError(f"{folder / 'state.json'} is damaged; start anew") from cause
+    try:
+        tensors = load_file(folder / content.pop("weights"))
+        state = TrainingState(**content)
+    except (OSError, SafetensorError, KeyError, TypeError, AttributeError) as cause:
+        raise TrainingError(f"the state in {folder} is damaged; start anew") from cause
+    try:
+        for prefix, module in _modules(learner):
+            module.load_state_dict(_with_prefix(tensors, f"{prefix}."))
+    except RuntimeError as cause:
+        raise TrainingError(f"{folder} holds the state of another network") from cause
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, value in _with_prefix(tensors, "optimizer.").items():
+        number, _, moment = name.partition(".")
+        moments.setdefault(int(number), {})[moment] = value
+    learner.optimizer.load_state_dict(
+        {"state": moments, "param_groups": learner.optimizer.state_dict()["param_groups"]}
+    )
+    return state
+
+
+def _modules(learner: Learner) -> tuple[tuple[str, nn.Module], ...]:
+    return ("student", learner.network), ("teacher", learner.teacher)
+
+
+def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }

@@ -1,0 +1,309 @@
+"""Train MultiMix from archive exports.
+
+    python -m model.train --data EXPORT [--data EXPORT ...] --out RUN
+    python -m model.train --data EXPORT --out RUN --preset paper --labels 100 --masks 10
+    python -m model.train --data EXPORT --out RUN --resume          # goes on where RUN stopped
+
+RUN holds ``config.json``, ``metrics.csv`` (one row a validation) and the same as TensorBoard
+scalars, ``state/`` (everything needed to go on, bit for bit) and, from the first validation on,
+``model/``: weights and card of the best state so far, which ``model.evaluate`` scores and a node
+can serve. SIGTERM, Ctrl-C and ``--minutes`` end a run between two steps with its state saved.
+
+The file reads in the order in which things happen: the command line, the preparation, the loop,
+one validation.
+"""
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from torch.utils.tensorboard import SummaryWriter
+
+from dicom_io.errors import MultiMixError, TrainingError
+from model.allocator import keep_freed_memory
+from model.checkpoint import CARD_FILE, ModelCard, read_card
+from model.config import TrainingConfig, configure
+from model.dataset import load_exports
+from model.image_table import ImageTable
+from model.learner import Learner, learning_rate_at, new_learner, take_step
+from model.progress import step_reports
+from model.run_folder import (
+    drop_rows_after,
+    first_card,
+    keep_model,
+    read_config,
+    record_validation,
+    scalars,
+    write_config,
+)
+from model.run_state import TrainingState, read_state, write_state
+from model.splits import Pools, divide, require_annotations
+from model.stopping import StopReason, stop_requests
+from model.streams import Streams, make_streams
+from model.validation import validate
+from model.views import views_of_step
+
+
+def main(
+    data: Annotated[list[Path], typer.Option(help="Archive export; may be given several times.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run.")],
+    preset: Annotated[str | None, typer.Option(help="paper or best; best if left out.")] = None,
+    model: Annotated[str | None, typer.Option(help="A model of the paper's table.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="key=value")] = None,
+    labels: Annotated[int | None, typer.Option(help="Labelled images; all if left out.")] = None,
+    masks: Annotated[int | None, typer.Option(help="Masks; all if left out.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Decides every draw; 0 if left out.")] = None,
+    version: Annotated[str, typer.Option(help="Version of the model on its card.")] = "0",
+    cache: Annotated[Path | None, typer.Option(help="Folder of preprocessed exports.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    minutes: Annotated[float | None, typer.Option(help="Time limit of this start.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on from RUN/state.")] = False,
+) -> None:
+    """Train MultiMix from archive exports."""
+    keep_freed_memory()
+    console = Console()
+    budgets = {"labels": labels, "masks": masks, "seed": seed}
+    overrides = (
+        *(set_ or ()),
+        *(f"{name}={value}" for name, value in budgets.items() if value is not None),
+    )
+    try:
+        settings = (
+            settings_to_resume(out, preset, model, config, overrides)
+            if resume
+            else configure(preset or "best", model=model, file=config, overrides=overrides)
+        )
+        console.print(settings.model_dump())
+        table = load_exports(data, cache)
+        for path, reason in table.problems:
+            console.print(f"left out {path}: {reason}", soft_wrap=True, highlight=False)
+        train(
+            table,
+            settings,
+            out,
+            version=version,
+            resume=resume,
+            device=chosen_device(device),
+            minutes=minutes,
+            console=console,
+        )
+    except MultiMixError as problem:
+        console.print(f"[red]{problem}[/red]", soft_wrap=True)
+        raise typer.Exit(1) from problem
+
+
+def settings_to_resume(
+    out: Path,
+    preset: str | None,
+    model: str | None,
+    file: Path | None,
+    overrides: tuple[str, ...],
+) -> TrainingConfig:
+    """The stored configuration; settings given again must be the same.
+
+    Raises:
+        TrainingError: there is no run in ``out``, or a given setting differs from the run's.
+    """
+    stored = read_config(out)
+    if preset is None and model is None and file is None and not overrides:
+        return stored
+    given = configure(preset or "best", model=model, file=file, overrides=overrides)
+    differing = [
+        name
+        for name in TrainingConfig.model_fields
+        if getattr(given, name) != getattr(stored, name)
+    ]
+    if differing:
+        raise TrainingError(
+            f"a resumed run keeps its configuration, but {', '.join(differing)} would change; "
+            "leave the settings out, or start another run"
+        )
+    return stored
+
+
+def chosen_device(name: str) -> str:
+    """The torch device of a ``--device`` option."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return name
+
+
+@dataclass(frozen=True)
+class Run:
+    """What stays the same from a run's first step to its last.
+
+    Attributes:
+        table: images, masks and labels.
+        pools: which of its rows are for what.
+        streams: what each step draws from.
+        config: every hyperparameter.
+        out: the run's folder.
+        card: what is known of the model before training.
+        device: where the network lives.
+        console: where the run says how it goes.
+    """
+
+    table: ImageTable
+    pools: Pools
+    streams: Streams
+    config: TrainingConfig
+    out: Path
+    card: ModelCard
+    device: torch.device
+    console: Console
+
+
+def train(
+    table: ImageTable,
+    config: TrainingConfig,
+    out: Path,
+    *,
+    version: str,
+    resume: bool = False,
+    device: str = "cpu",
+    minutes: float | None = None,
+    console: Console | None = None,
+) -> ModelCard | None:
+    """Train one model and write it to ``out/model``.
+
+    Args:
+        table: the images, masks and labels.
+        config: every hyperparameter.
+        out: the run's folder.
+        version: of the model, for its card.
+        resume: go on from ``out/state`` instead of starting anew.
+        device: torch device.
+        minutes: end, as well as can be, after this long; None for no limit.
+        console: where progress goes; standard output if left out.
+
+    Returns:
+        The card of the best model; None where the run was stopped before its first validation.
+
+    Raises:
+        TrainingError: nothing to train on, nothing to resume, or the loss is no number any more.
+    """
+    run = prepare(table, config, out, version, torch.device(device), console or Console())
+    learner = new_learner(config, run.device)
+    state = resumed(run, learner) if resume else begun(run)
+    started = time.monotonic() - state.seconds
+    with (
+        stop_requests(minutes) as stop_reason,
+        scalars(out, state.step) as writer,
+        step_reports(
+            run.console,
+            total=config.total_steps,
+            done=state.step,
+            images_per_step=run.streams.images_per_step,
+        ) as report,
+    ):
+        while state.step < config.total_steps:
+            views = views_of_step(table, run.pools, run.streams, config, state.step, run.device)
+            losses = take_step(learner, views, config, state.step)
+            report(sum(losses.values()), learning_rate_at(config, state.step))
+            state = replace(state.after_step(losses), seconds=time.monotonic() - started)
+
+            stop = stop_reason()
+            is_due = state.step % config.validate_every == 0 or state.step == config.total_steps
+            if is_due or stop is StopReason.TIME:
+                state = validate_and_keep(run, learner, state, writer)
+                if ran_out_of_patience(config, state):
+                    stop = StopReason.PATIENCE
+            if is_due or stop is not None:
+                write_state(out / "state", state, learner)
+            if stop is not None:
+                run.console.print(f"{stop.value}, at step {state.step}; --resume goes on from here")
+                break
+    return read_card(out / "model") if (out / "model" / CARD_FILE).exists() else None
+
+
+def prepare(
+    table: ImageTable,
+    config: TrainingConfig,
+    out: Path,
+    version: str,
+    device: torch.device,
+    console: Console,
+) -> Run:
+    """Decide which images the run learns from, and say so.
+
+    Raises:
+        TrainingError: a task has nothing to learn from.
+    """
+    pools = divide(
+        table.records,
+        labels=config.labels,
+        masks=config.masks,
+        validation_share=config.validation_share,
+        seed=config.seed,
+    )
+    require_annotations(pools, config.tasks)
+    streams = make_streams(table.records, pools, config)
+    card = first_card(version, table, streams.rows, config)
+    console.print(
+        f"{len(pools.labelled)} labelled, {len(pools.masked)} with masks, "
+        f"{len(pools.unlabelled)} to learn from unlabelled, {len(pools.validation)} held out"
+    )
+    return Run(table, pools, streams, config, out, card, device, console)
+
+
+def begun(run: Run) -> TrainingState:
+    """Start the run's folder.
+
+    Raises:
+        TrainingError: the folder holds a run already.
+    """
+    write_config(run.out, run.config)
+    return TrainingState(training_data_sha256=run.card.training_data_sha256)
+
+
+def resumed(run: Run, learner: Learner) -> TrainingState:
+    """Restore the learner, and forget what was recorded after its state was saved.
+
+    Raises:
+        TrainingError: there is no state, it is damaged, or the training data has changed.
+    """
+    state = read_state(run.out / "state", learner)
+    if state.training_data_sha256 not in ("", run.card.training_data_sha256):
+        raise TrainingError(
+            f"the training data is not what the run in {run.out} began with; start another run"
+        )
+    drop_rows_after(run.out / "metrics.csv", state.step)
+    return state
+
+
+def validate_and_keep(
+    run: Run, learner: Learner, state: TrainingState, writer: SummaryWriter
+) -> TrainingState:
+    """Score the teacher on the held-out patients, record it, and keep it if it is the best."""
+    side = run.config.side_at(state.step - 1)
+    figures = validate(learner.teacher, run.table, run.pools, run.config.tasks, side)
+    progress = {
+        "seconds": state.seconds,
+        "side": side,
+        "learning_rate": learning_rate_at(run.config, state.step - 1),
+    } | {f"mean_{name}": value for name, value in state.mean_losses.items()}
+    row = record_validation(run.out, writer, state.step, progress, figures)
+    run.console.print(
+        "  ".join(f"{name} {value:.5g}" for name, value in row.items()), soft_wrap=True
+    )
+    if state.is_best(figures["score"], side):
+        keep_model(run.out, learner.teacher, run.table, run.pools, run.card, figures)
+    return state.after_validation(figures["score"], side)
+
+
+def ran_out_of_patience(config: TrainingConfig, state: TrainingState) -> bool:
+    """Whether the last stage has gone its configured number of validations without a gain."""
+    return (
+        config.patience is not None
+        and config.side_at(state.step - 1) == config.stages[-1].side
+        and state.validations_since_gain >= config.patience
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)

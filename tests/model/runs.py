@@ -1,0 +1,65 @@
+"""Short training runs for tests: small films, few steps."""
+
+import hashlib
+import io
+import os
+import signal
+from pathlib import Path
+
+from rich.console import Console
+from safetensors.torch import load_file
+
+from model.config import TrainingConfig, configure
+from model.image_table import ImageTable
+from model.train import train
+
+SHORT = (
+    'stages=[{"side":32,"steps":6}]',
+    "validate_every=2",
+    "class_batch=2",
+    "mask_batch=2",
+    "unlabelled_batch=2",
+    "validation_share=0.3",
+)
+
+
+def short(preset: str = "best", *overrides: str, model: str | None = None) -> TrainingConfig:
+    """A preset with few, small steps; later overrides win."""
+    return configure(preset, model=model, overrides=(*SHORT, *overrides))
+
+
+def run(
+    table: ImageTable,
+    config: TrainingConfig,
+    out: Path,
+    *,
+    printed: io.StringIO | None = None,
+    **options: object,
+) -> str:
+    """Train quietly and give what was printed."""
+    printed = printed or io.StringIO()
+    console = Console(file=printed, width=500)
+    train(table, config, out, version="1", console=console, **options)  # type: ignore[arg-type]
+    return printed.getvalue()
+
+
+class SignalAt(io.StringIO):
+    """Sends this process a real SIGTERM when a text is printed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self._text = text
+
+    def write(self, printed: str) -> int:
+        if self._text in printed:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().write(printed)
+
+
+def state_hash(out: Path) -> str:
+    """Hash of every tensor of a run's saved state: both networks and the optimizer."""
+    (path,) = (out / "state").glob("step-*.safetensors")
+    digest = hashlib.sha256()
+    for name, tensor in sorted(load_file(path).items()):
+        digest.update(name.encode() + tensor.float().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,296 @@
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from typer import Typer
+from typer.testing import CliRunner
+
+from dicom_io.errors import TrainingError
+from model.checkpoint import read_card, read_model
+from model.config import TABLE_MODELS, TrainingConfig
+from model.predictor import Predictor
+from model.train import main, settings_to_resume
+from tests.model.exports import write_export
+from tests.model.films import film_table
+from tests.model.runs import SHORT, SignalAt, run, short, state_hash
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def table():
+    return film_table(16)
+
+
+def rows_of(out):
+    with (out / "metrics.csv").open(newline="") as file:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+
+
+def steps_done(out):
+    return json.loads((out / "state" / "state.json").read_text())["step"]
+
+
+@pytest.mark.parametrize("model", TABLE_MODELS)
+def test_every_table_model_trains_and_leaves_a_model_that_reads_films(table, tmp_path, model):
+    run(table, short("paper", 'stages=[{"side":32,"steps":2}]', model=model), tmp_path)
+    card = read_card(tmp_path / "model")
+    assert card.input_side == 32
+    assert card.network["bridge"] is TABLE_MODELS[model].bridge
+    prediction = Predictor.load(tmp_path / "model").predict(table.images[0][::8, ::8])
+    assert 0 <= prediction.probability <= 1
+
+
+@pytest.mark.parametrize("preset", ["paper", "best"])
+def test_the_same_seed_gives_the_same_bits_and_another_one_does_not(table, tmp_path, preset):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        config = short(preset, f"seed={seed}", 'stages=[{"side":32,"steps":3}]')
+        run(table, config, tmp_path / name)
+    assert state_hash(tmp_path / "a") == state_hash(tmp_path / "b")
+    assert state_hash(tmp_path / "a") != state_hash(tmp_path / "c")
+    assert rows_of(tmp_path / "a") == rows_of(tmp_path / "b")
+
+
+@pytest.mark.parametrize("preset", ["paper", "best"])
+@pytest.mark.parametrize(
+    ("validate_every", "signal_at", "stops_at"), [(2, "step 2 ", 3), (1, "step 3 ", 4)]
+)
+def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
+    table, tmp_path, preset, validate_every, signal_at, stops_at
+):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    config = short(preset, f"validate_every={validate_every}")
+    run(table, config, whole)
+    said = run(table, config, parts, printed=SignalAt(signal_at))
+    assert f"stopped by a signal, at step {stops_at}" in said
+    assert steps_done(parts) == stops_at
+    run(table, config, parts, resume=True)
+    assert steps_done(parts) == steps_done(whole) == 6
+    assert state_hash(parts) == state_hash(whole)
+    assert rows_of(parts) == rows_of(whole)
+    assert read_card(parts / "model") == read_card(whole / "model")
+
+
+def test_signal_handlers_are_put_back(table, tmp_path):
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    run(table, short("paper", 'stages=[{"side":32,"steps":1}]', model="enc"), tmp_path)
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+LONG = ('stages=[{"side":32,"steps":100000}]', "validate_every=100000")
+LONG_RUN = """
+import sys
+from pathlib import Path
+from model.train import train
+from tests.model.films import film_table
+from tests.model.runs import short
+from tests.model.test_train import LONG
+train(film_table(8), short("paper", *LONG, model="enc"), Path(sys.argv[1]), version="1")
+"""
+
+
+def test_sigterm_saves_the_state_and_ends_the_process_cleanly(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-u", "-c", LONG_RUN, str(tmp_path)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    ) as process:
+        printed = []
+        for line in process.stdout:
+            printed.append(line)
+            if line.startswith("step 20/100000"):
+                process.terminate()
+        assert process.wait(60) == 0, "".join(printed)
+    stopped_at = int(re.search(r"stopped by a signal, at step (\d+)", printed[-1])[1])
+    assert stopped_at >= 20
+    assert steps_done(tmp_path) == stopped_at
+    config = short("paper", *LONG, model="enc")
+    run(film_table(8), config, tmp_path, resume=True, minutes=1e-9)
+    assert steps_done(tmp_path) == stopped_at + 1
+
+
+def test_a_time_limit_ends_the_run_with_a_model_and_a_state(table, tmp_path):
+    config = short("paper", 'stages=[{"side":32,"steps":100000}]', "validate_every=100000")
+    said = run(table, config, tmp_path, minutes=1e-9)
+    assert "the time limit is reached, at step 1;" in said
+    assert steps_done(tmp_path) == 1
+    assert [row["step"] for row in rows_of(tmp_path)] == ["1"]
+    read_model(tmp_path / "model")
+
+
+def test_a_run_without_a_gain_ends_when_its_patience_does(table, tmp_path):
+    config = short(
+        "paper",
+        'stages=[{"side":32,"steps":4},{"side":48,"steps":100}]',
+        "learning_rate=1e-30",
+        "validate_every=1",
+        "patience=2",
+        "dropout=0",
+        model="unet",
+    )
+    said = run(table, config, tmp_path)
+    # Weights that do not move score alike: four validations of the first stage, the first of the
+    # second, and two without a gain.
+    assert "no better score for the configured patience, at step 7;" in said
+    assert len(rows_of(tmp_path)) == 7
+    assert steps_done(tmp_path) == 7
+
+
+def test_a_log_gets_a_line_now_and_then_with_rate_and_learning_rate(table, tmp_path):
+    config = short("paper", 'stages=[{"side":32,"steps":45}]', "validate_every=100", model="enc")
+    lines = [line for line in run(table, config, tmp_path).splitlines() if "images/s" in line]
+    assert [line.split()[1] for line in lines] == ["20/45", "40/45", "45/45"]
+    assert re.fullmatch(r"step 20/45  loss \d+\.\d+  lr 1?\S+  \d+\.\d images/s", lines[0])
+
+
+def test_metrics_have_one_column_a_figure_and_one_row_a_validation(table, tmp_path):
+    run(table, short("best"), tmp_path)
+    rows = rows_of(tmp_path)
+    assert [row["step"] for row in rows] == ["2", "4", "6"]
+    expected = {"mean_dice", "mean_mask_ce", "mean_ce", "mean_pseudo", "mean_unlabelled_mask"}
+    expected |= {"dice", "iou", "auroc", "accuracy", "ece", "score", "learning_rate", "side"}
+    assert expected <= set(rows[0])
+    for row in rows:
+        assert None not in row
+        assert float(row["score"]) == pytest.approx(
+            (float(row["dice"]) + float(row["auroc"])) / 2, abs=1e-5
+        )
+        dice, iou = float(row["dice"]), float(row["iou"])
+        assert 0 <= iou <= dice <= 1
+
+
+def test_tensorboard_gets_the_same_figures(table, tmp_path):
+    run(table, short("paper", model="umtl"), tmp_path)
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    scores = [(event.step, event.value) for event in events.Scalars("held-out/score")]
+    assert [step for step, _ in scores] == [2, 4, 6]
+    assert [value for _, value in scores] == pytest.approx(
+        [float(row["score"]) for row in rows_of(tmp_path)], abs=1e-5
+    )
+    assert {"train/mean_dice", "train/learning_rate"} <= set(events.Tags()["scalars"])
+
+
+def test_the_kept_model_is_the_best_of_the_last_stage_and_its_weights_are_the_teachers(
+    table, tmp_path
+):
+    config = short(
+        "best", 'stages=[{"side":32,"steps":4},{"side":48,"steps":4}]', "validate_every=1"
+    )
+    run(table, config, tmp_path)
+    last_stage = [row for row in rows_of(tmp_path) if row["side"] == "48"]
+    assert len(last_stage) == 4
+    best = max(float(row["score"]) for row in last_stage)
+    network, card = read_model(tmp_path / "model")
+    assert card.input_side == 48
+    assert card.metrics["held-out patients"]["score"] == pytest.approx(best, abs=1e-4)
+    if float(last_stage[-1]["score"]) == best:
+        saved = load_file(next((tmp_path / "state").glob("*.safetensors")))
+        weight = network.state_dict()["classifier.weight"]
+        assert bool((saved["teacher.classifier.weight"] == weight).all())
+        assert not bool((saved["student.classifier.weight"] == weight).all())
+
+
+def test_labelled_images_fewer_than_a_batch_are_enough(table, tmp_path):
+    config = short(
+        "paper", "labels=2", "masks=1", "class_batch=5", "mask_batch=4",
+        'stages=[{"side":32,"steps":2}]',
+    )  # fmt: skip
+    assert "2 labelled, 1 with masks" in run(table, config, tmp_path)
+    assert steps_done(tmp_path) == 2
+
+
+def test_the_card_counts_what_was_learnt_from_and_no_more(table, tmp_path):
+    config = short("paper", "masks=3", 'stages=[{"side":32,"steps":1}]', model="unet")
+    run(table, config, tmp_path)
+    card = read_card(tmp_path / "model")
+    assert card.training_data == {"A": 3}
+    assert card.training_config["masks"] == 3
+
+
+def test_a_task_without_annotations_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(TrainingError, match="no training row has a usable label"):
+        run(film_table(8, label=None), short("best"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_neither_overwritten_nor_resumed_on_other_data(table, tmp_path):
+    config = short("paper", 'stages=[{"side":32,"steps":1}]', model="enc")
+    run(table, config, tmp_path)
+    with pytest.raises(TrainingError, match="holds a run already"):
+        run(table, config, tmp_path)
+    with pytest.raises(TrainingError, match="training data is not what"):
+        run(film_table(18), config, tmp_path, resume=True)
+
+
+def test_resuming_a_finished_run_does_nothing(table, tmp_path):
+    config = short("paper", 'stages=[{"side":32,"steps":2}]', model="enc")
+    run(table, config, tmp_path)
+    before, rows = state_hash(tmp_path), rows_of(tmp_path)
+    run(table, config, tmp_path, resume=True)
+    assert (state_hash(tmp_path), rows_of(tmp_path)) == (before, rows)
+
+
+def test_a_resumed_run_keeps_its_configuration(table, tmp_path):
+    stored = short("paper", model="enc")
+    (tmp_path / "config.json").write_text(stored.model_dump_json())
+    assert settings_to_resume(tmp_path, None, None, None, ()) == stored
+    with pytest.raises(TrainingError, match=r"keeps its configuration.*class_batch"):
+        settings_to_resume(tmp_path, "paper", "enc", None, ("seed=0",))
+
+
+def test_settings_that_change_nothing_may_be_given_again(tmp_path):
+    stored = TrainingConfig(seed=3)
+    (tmp_path / "config.json").write_text(stored.model_dump_json())
+    assert settings_to_resume(tmp_path, "paper", None, None, ("seed=3",)) == stored
+
+
+def command_line(*arguments):
+    application = Typer()
+    application.command()(main)
+    return CliRunner().invoke(application, [str(argument) for argument in arguments])
+
+
+def test_the_command_line_says_what_is_wrong_and_fails(tmp_path):
+    missing = command_line("--data", tmp_path / "none", "--out", tmp_path / "run")
+    assert missing.exit_code == 1
+    assert "is no folder" in missing.output
+    unknown = command_line("--data", tmp_path, "--out", tmp_path / "run", "--preset", "bset")
+    assert unknown.exit_code == 1
+    assert "unknown preset" in unknown.output
+    nothing = command_line("--data", tmp_path, "--out", tmp_path / "run", "--resume")
+    assert nothing.exit_code == 1
+    assert "nothing to resume" in nothing.output
+
+
+def test_an_archive_export_becomes_a_model_on_the_command_line(tmp_path):
+    export = write_export(tmp_path, 12)
+    options = (
+        "--data", export, "--cache", tmp_path / "cache", "--out", tmp_path / "run",
+        "--device", "cpu", "--version", "5",
+    )  # fmt: skip
+    settings = (
+        "--preset", "paper", "--model", "umtls", "--labels", "4", "--masks", "3",
+        *(part for override in SHORT for part in ("--set", override)),
+    )  # fmt: skip
+    result = command_line(*options, *settings)
+    assert result.exit_code == 0, result.output
+    assert "4 labelled, 3 with masks" in result.output
+    card = read_card(tmp_path / "run" / "model")
+    assert card.version == "5"
+    assert (card.training_config["labels"], card.training_config["masks"]) == (4, 3)
+    again = command_line(*options, "--resume")
+    assert again.exit_code == 0, again.output
+    overwritten = command_line(*options, *settings)
+    assert overwritten.exit_code == 1
+    assert "--resume goes on with it" in overwritten.output

@@ -66,7 +66,7 @@ class Predictor:
 
     def predict_batch(self, images_nhw: NDArray[np.uint8]) -> list[Prediction]:
         """Read several films at once; the same answers as one by one, up to rounding."""
-        images = torch.from_numpy(np.ascontiguousarray(images_nhw)).to(self._device)
+        images = torch.from_numpy(np.array(images_nhw)).to(self._device)
         with torch.no_grad():
             output = self._network(as_network_input(images), saliency=True)
         probabilities = self.probabilities(output.logits)

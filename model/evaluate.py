@@ -1,0 +1,251 @@
+"""Score a model on archive exports.
+
+    python -m model.evaluate --data EXPORT [--checkpoint MODEL] [--split test] [--json]
+
+Masks are scored on the network's grid (the paper's way) and at the image's own size. The verdict
+is scored beside the two constant answers, which beat many a published accuracy. Labels of a source
+whose images are all of one class are left out where another source has both: telling two hospitals
+apart is no diagnosis.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from dicom_io.archive import read_lung_mask
+from dicom_io.errors import CheckpointError, MultiMixError, TrainingError
+from dicom_io.pixels import map_on_source
+from model.allocator import keep_freed_memory
+from model.checkpoint import SHIPPED_MODEL
+from model.dataset import load_exports
+from model.image_table import ImageRecord, ImageTable
+from model.metrics import (
+    ClassificationScores,
+    MaskScores,
+    score_classification,
+    score_mask,
+)
+from model.predictor import Prediction, Predictor
+from model.splits import one_class_sources, without_one_class_labels
+
+BATCH = 16
+# A figure over fewer images says more about chance than about the group.
+SMALLEST_GROUP = 20
+
+
+def age_band(record: ImageRecord) -> str:
+    """The band of 20 years that a patient's age falls into, or empty."""
+    if record.age_years is None:
+        return ""
+    start = int(record.age_years) // 20 * 20
+    return f"{start} to {start + 19}"
+
+
+GROUPINGS: dict[str, Callable[[ImageRecord], str]] = {
+    "source": lambda record: record.source,
+    "view": lambda record: record.view,
+    "sex": lambda record: record.sex,
+    "age": age_band,
+}
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One image with what the model said of it.
+
+    Attributes:
+        record: the image; its label is None where it may not be scored.
+        probability: calibrated, of pneumonia.
+        mask: scores on the network's grid, or None without a reference mask.
+        full_size_mask: scores at the image's own size, or None.
+    """
+
+    record: ImageRecord
+    probability: float
+    mask: MaskScores | None
+    full_size_mask: MaskScores | None
+
+
+def evaluate(
+    table: ImageTable, predictor: Predictor, *, split: str | None = None, full_size: bool = True
+) -> dict[str, Any]:
+    """Score every image of a split.
+
+    Args:
+        table: images, masks and labels.
+        predictor: the model.
+        split: which split; None for all.
+        full_size: also score masks at the size of their images, which reads every SEG again.
+
+    Returns:
+        A JSON-ready object: ``images``, ``masks``, then the figures that labels and masks allow.
+
+    Raises:
+        TrainingError: the split is empty.
+    """
+    records = without_one_class_labels(table.records)
+    rows = [row for row, record in enumerate(records) if split in (None, record.split)]
+    if not rows:
+        found = sorted({record.split or "none" for record in records})
+        raise TrainingError(f"no image of split {split!r}; the export has {', '.join(found)}")
+    scored = list(_score(table, records, rows, predictor, full_size))
+    report: dict[str, Any] = {
+        "images": len(scored),
+        "masks": sum(s.mask is not None for s in scored),
+        "split": split,
+        "model": f"{predictor.card.name} {predictor.card.version}",
+        "weights_sha256": predictor.card.weights_sha256,
+        "one_class_sources_not_scored": sorted(one_class_sources(table.records)),
+    }
+    operating_point = predictor.card.calibration.operating_point
+    report |= _mask_figures(scored) | _class_figures(scored, operating_point)
+    for name, group_of in GROUPINGS.items():
+        report[f"by_{name}"] = _by_group(scored, group_of, operating_point)
+    return report
+
+
+def _by_group(
+    scored: Sequence[Scored], group_of: Callable[[ImageRecord], str], operating_point: float
+) -> dict[str, dict[str, Any]]:
+    """The same figures for each group of images that is large enough."""
+    groups: dict[str, list[Scored]] = defaultdict(list)
+    for one in scored:
+        groups[group_of(one.record)].append(one)
+    return {
+        name: {"images": len(members)}
+        | _mask_figures(members)
+        | _class_figures(members, operating_point)
+        for name, members in sorted(groups.items())
+        if name and len(members) >= SMALLEST_GROUP
+    }
+
+
+def _score(
+    table: ImageTable,
+    records: Sequence[ImageRecord],
+    rows: Sequence[int],
+    predictor: Predictor,
+    full_size: bool,
+) -> Iterator[Scored]:
+    """Predict in batches and compare each mask with its reference."""
+    side = predictor.card.input_side
+    if side != table.images.shape[1]:
+        raise CheckpointError(
+            f"the model reads {side} px, the preprocessed table holds {table.images.shape[1]} px"
+        )
+    for start in range(0, len(rows), BATCH):
+        batch = rows[start : start + BATCH]
+        predictions = predictor.predict_batch(np.asarray(table.images[batch]))
+        for row, prediction in zip(batch, predictions, strict=True):
+            record = records[row]
+            mask = full_size_mask = None
+            if record.has_mask:
+                predicted_hw = prediction.lung_probability_hw >= 0.5
+                mask = score_mask(predicted_hw, np.asarray(table.masks[row], dtype=np.bool_))
+                if full_size:
+                    full_size_mask = _score_at_full_size(record, prediction)
+            yield Scored(record, prediction.probability, mask, full_size_mask)
+
+
+def _score_at_full_size(record: ImageRecord, prediction: Prediction) -> MaskScores:
+    """Score the mask as the node delivers it: on the image's own pixel grid."""
+    on_source = map_on_source(prediction.lung_probability_hw, record.rows, record.columns)
+    return score_mask(on_source >= 0.5, _reference_mask(record))
+
+
+def _reference_mask(record: ImageRecord) -> NDArray[np.bool_]:
+    return read_lung_mask(tuple(map(Path, record.mask_paths)), record)
+
+
+def _mask_figures(scored: Sequence[Scored]) -> dict[str, float | None]:
+    """Mean mask scores, on the network's grid and, with a suffix, at full size."""
+    masks = [s.mask for s in scored if s.mask is not None]
+    if not masks:
+        return {}
+    figures = _mean_scores(masks, suffix="")
+    full = [(s.record, s.full_size_mask) for s in scored if s.full_size_mask is not None]
+    if full:
+        figures |= _mean_scores([mask for _, mask in full], suffix="_full_size")
+        in_mm = [
+            mask.hd95_px * record.pixel_spacing_mm[0]
+            for record, mask in full
+            if mask.hd95_px is not None
+            and record.pixel_spacing_mm is not None
+            and record.pixel_spacing_mm[0] == record.pixel_spacing_mm[1]
+        ]
+        figures["hd95_mm"] = float(np.mean(in_mm)) if in_mm else None
+    return figures
+
+
+def _mean_scores(masks: Sequence[MaskScores], suffix: str) -> dict[str, float | None]:
+    figures: dict[str, float | None] = {}
+    for name in ("dice", "iou", "hd95_px", "hausdorff_px", "average_surface_distance_px"):
+        values = [value for mask in masks if (value := getattr(mask, name)) is not None]
+        figures[name + suffix] = float(np.mean(values)) if values else None
+    return figures
+
+
+def _class_figures(scored: Sequence[Scored], operating_point: float) -> dict[str, Any]:
+    """Figures of the verdict, with the constant answers and each source's AUROC beside them."""
+    labelled = [s for s in scored if s.record.class_index >= 0]
+    if not labelled:
+        return {}
+    labels = np.array([s.record.class_index for s in labelled])
+    probabilities = np.array([s.probability for s in labelled])
+    scores: ClassificationScores = score_classification(probabilities, labels, operating_point)
+    figures: dict[str, Any] = asdict(scores)
+    figures["labelled_images"] = figures.pop("images")
+    figures["operating_point"] = operating_point
+    figures["accuracy_always_normal"] = float((labels == 0).mean())
+    figures["accuracy_always_pneumonia"] = float((labels == 1).mean())
+    return figures
+
+
+def main(
+    data: Annotated[list[Path], typer.Option(help="Archive export; may be given several times.")],
+    checkpoint: Annotated[Path, typer.Option(help="Model directory.")] = SHIPPED_MODEL,
+    split: Annotated[str | None, typer.Option(help="train, val or test; all if left out.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    cache: Annotated[Path | None, typer.Option(help="Folder of preprocessed exports.")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Score a model on archive exports."""
+    keep_freed_memory()
+    messages = Console(stderr=True)
+    try:
+        table = load_exports(data, cache)
+        for path, reason in table.problems:
+            messages.print(f"left out {path}: {reason}", highlight=False)
+        report = evaluate(table, Predictor.load(checkpoint, device), split=split)
+    except MultiMixError as problem:
+        messages.print(f"[red]{problem}[/red]")
+        raise typer.Exit(1) from problem
+    if as_json:
+        typer.echo(json.dumps(report))
+    else:
+        Console().print(_as_table(report))
+
+
+def _as_table(report: dict[str, Any]) -> Table:
+    table = Table(title=f"{report['model']}, split {report['split'] or 'all'}")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    for name, value in report.items():
+        if isinstance(value, float):
+            table.add_row(name, f"{value:.4f}")
+        elif isinstance(value, int) or value is None:
+            table.add_row(name, str(value) if value is not None else "-")
+    return table
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,129 @@
+"""Hand a trained model over: a versioned directory that never changes, for a node to serve.
+
+    python -m model.register RUN --data EXPORT [--data EXPORT ...] --out MODELS --version 1.0.0
+
+MODELS/multimix-1.0.0 gets the best weights of the run and a card with the figures of every split
+that the run did not learn from, by source, view, sex and age, and with the licences of the images
+it learnt from. A directory that exists is never written again.
+"""
+
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from dicom_io.errors import CheckpointError, MultiMixError
+from model.allocator import keep_freed_memory
+from model.checkpoint import CARD_FILE, WEIGHTS_FILE, ModelCard, read_model, write_model
+from model.dataset import load_exports
+from model.evaluate import evaluate
+from model.image_table import ImageTable
+from model.predictor import Predictor
+
+LIMITATIONS = (
+    "Frontal chest radiographs only; other films must be rejected before they reach the model.",
+    "The pneumonia labels of the NIH films were mined from reports by a program; figures on adults "
+    "are bounded by their errors.",
+    "The reference masks include the lung behind the heart.",
+    "Saliency shows where the input moves the answer, not where disease is.",
+)
+
+
+def register(
+    run: Path, table: ImageTable, licences: dict[str, dict[str, int]], out: Path, version: str
+) -> Path:
+    """Write the best model of a run as a versioned directory.
+
+    Args:
+        run: folder of a training run.
+        table: the exports that it was trained on, all splits.
+        licences: for each source of ``table`` how many images stand under which licence.
+        out: folder of all models.
+        version: of the model; part of every result's UID.
+
+    Returns:
+        The directory of the model.
+
+    Raises:
+        CheckpointError: the run has no model, or the version exists already.
+    """
+    network, card = read_model(run / "model")
+    folder = out / f"{card.name.lower()}-{version}"
+    if folder.exists():
+        raise CheckpointError(f"{folder} exists; a registered model never changes, raise --version")
+    predictor = Predictor(network, card.model_copy(update={"version": version}))
+    metrics: dict[str, Any] = dict(card.metrics)
+    for split in sorted({r.split for r in table.records if r.split not in (None, "train")}):
+        metrics[split] = rounded(evaluate(table, predictor, split=split))
+    write_model(folder, network, described(card, version, metrics, licences))
+    for name in (WEIGHTS_FILE, CARD_FILE):
+        (folder / name).chmod(0o444)
+    return folder
+
+
+def described(
+    card: ModelCard, version: str, metrics: dict[str, Any], licences: dict[str, dict[str, int]]
+) -> ModelCard:
+    """The card of a run's model with what only the hand-over knows."""
+    sources = {
+        source: {"images": images, "licences": licences.get(source, {})}
+        for source, images in card.training_data.items()
+    }
+    return card.model_copy(
+        update={
+            "version": version,
+            "metrics": metrics,
+            "training_data": sources,
+            "limitations": LIMITATIONS,
+        }
+    )
+
+
+def read_licences(exports: Sequence[Path]) -> dict[str, dict[str, int]]:
+    """Images of each source by licence, from the ``attribution.csv`` of exports that have one."""
+    found: dict[str, Counter[str]] = {}
+    for export in exports:
+        table = export / "attribution.csv"
+        if not table.exists():
+            continue
+        with table.open(newline="") as file:
+            for row in csv.DictReader(file):
+                counts = found.setdefault(row["source"][:64], Counter())
+                counts[row["licence"] or "unstated"] += 1
+    return {source: dict(counts.most_common()) for source, counts in found.items()}
+
+
+def rounded(value: Any) -> Any:
+    """Floats to four decimals, everywhere in a JSON-ready object."""
+    if isinstance(value, float):
+        return round(value, 4)
+    if isinstance(value, dict):
+        return {name: rounded(inner) for name, inner in value.items()}
+    return value
+
+
+def main(
+    run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
+    data: Annotated[list[Path], typer.Option(help="Export that the run was trained on.")],
+    out: Annotated[Path, typer.Option(help="Folder of all models.")],
+    version: Annotated[str, typer.Option(help="Version of the model.")],
+    cache: Annotated[Path | None, typer.Option(help="Folder of preprocessed exports.")] = None,
+) -> None:
+    """Hand a trained model over to a node."""
+    keep_freed_memory()
+    console = Console()
+    try:
+        table = load_exports(data, cache)
+        folder = register(run, table, read_licences(data), out, version)
+    except MultiMixError as problem:
+        console.print(f"[red]{problem}[/red]", soft_wrap=True)
+        raise typer.Exit(1) from problem
+    console.print(f"{folder}\nserve it with MULTIMIX_MODEL_DIRECTORY={folder.absolute()}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -12,14 +12,15 @@ from pydicom.uid import (
     MediaStorageDirectoryStorage,
 )
 
+from dicom_io.archive_file import looks_like_dicom, read_header
 from dicom_io.archive_items import ExportedImage, ExportedMask, Unreadable
+from dicom_io.dx_object import SUPINE_CODE
 from dicom_io.errors import ArchiveError, MaskMismatch
 from dicom_io.lung_segments import SEGMENTATION_CLASSES, lung_segments, referenced_images
 from dicom_io.spacing import pixel_spacing
 from dicom_io.transfer_syntaxes import CHEST_STORAGE_CLASSES
 from dicom_io.uids import MANUFACTURER_MODEL_NAME
 
-SUPINE_CODE: Final = "40199007"  # SNOMED CT, in Patient Orientation Modifier Code Sequence
 _PLAIN_TRANSFER_SYNTAXES: Final = (
     ImplicitVRLittleEndian,
     ExplicitVRLittleEndian,
@@ -48,32 +49,18 @@ def read_object(path: Path) -> ExportedImage | ExportedMask | Unreadable | None:
         results of this node.
     """
     try:
-        if not _looks_like_dicom(path):
+        if not looks_like_dicom(path):
             return None
-        header = dcmread(path, force=True, stop_before_pixels=True, specific_tags=list(_HEADER))
+        header = read_header(path, list(_HEADER))
         if _is_left_out(header):
             return None
         return _item_of(path, header)
     except OSError as cause:
         return Unreadable(path, f"cannot be read: {cause.strerror or type(cause).__name__}")
     except ArchiveError as problem:
-        return Unreadable(path, str(problem))
+        return Unreadable(path, str(problem).removeprefix(f"{path} "))
     except Exception as cause:  # noqa: BLE001 - one hostile file must not end the walk over the rest
         return Unreadable(path, f"damaged: {type(cause).__name__}")
-
-
-def _looks_like_dicom(path: Path) -> bool:
-    """By the preamble; where there is none, by a first element that datasets begin with."""
-    with path.open("rb") as file:
-        head = file.read(132)
-    if head[128:] == b"DICM" or path.suffix.lower() in (".dcm", ".dicom"):
-        return True
-    # (0008,0000) to (0008,0018) or file meta information, in either byte order.
-    group, element = head[:2], head[2:4]
-    first = {bytes((number, 0)) for number in range(0x19)}
-    return (group in (b"\x08\x00", b"\x02\x00") and element in first) or (
-        group in (b"\x00\x08", b"\x00\x02") and element[::-1] in first
-    )
 
 
 def _is_left_out(header: Dataset) -> bool:

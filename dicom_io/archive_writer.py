@@ -5,74 +5,28 @@ One folder a study, UIDs derived from the manifest, so that a second run writes 
 
 import csv
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
-import highdicom
-import numpy as np
-from highdicom.color import CIELabColor
-from highdicom.seg import Segmentation, SegmentationTypeValues, SegmentDescription
-from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from pydicom import Dataset
-from pydicom.dataset import FileMetaDataset
-from pydicom.sr.codedict import codes
-from pydicom.uid import UID, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
+from dicom_io.archive_index import LABEL_COLUMNS, LABELS, LABELS_NAME
 from dicom_io.errors import ArchiveError
-from dicom_io.uids import (
-    IMPLEMENTATION_CLASS_UID,
-    IMPLEMENTATION_VERSION_NAME,
-    derived_uid,
-    dimension_organization_uid,
-)
+from dicom_io.export_objects import mask_object, radiograph_object
+from dicom_io.grey_picture import GreyPicture, read_grey_picture, read_mask_picture
+from dicom_io.manifest import MANIFEST_NAME, ManifestRow, read_manifest
 
-REQUIRED_COLUMNS: Final = ("id", "image", "lung_mask", "label", "patient", "split")
-LABELS: Final = ("normal", "pneumonia")
-# The pixel size of these images is unknown. Imager Pixel Spacing is required in a DX object, so a
-# nominal film width is written there and said to be nominal; Pixel Spacing, from which areas and
-# lengths are taken, is left out.
-NOMINAL_FILM_WIDTH_MM: Final = 350.0
-DERIVATION: Final = (
-    "Converted from a published 8-bit image. Pixel size unknown: Imager Pixel Spacing is nominal "
-    "(350 mm film width), not for measurement."
-)
-MANIFEST_NAME: Final = "manifest.csv"
-_PLACEHOLDER_TIMES: Final = {"DA": "20000101", "TM": "000000", "DT": "20000101000000"}
+__all__ = ["MANIFEST_NAME", "Created", "ManifestRow", "create_export", "read_manifest"]
 
-
-@dataclass(frozen=True)
-class ManifestRow:
-    """One image of a manifest.
-
-    Attributes:
-        image_id: unique within its source.
-        image: path of the image file.
-        lung_mask: path of its mask, or None.
-        label: ``normal``, ``pneumonia`` or empty.
-        split: as the manifest says; may be empty.
-        patient: identifier that groups images of one person.
-        view: ``PA``, ``AP``, ``AP Supine`` or empty.
-        sex: ``M``, ``F`` or empty.
-        age: in years where it is a number, else kept out of the object.
-        source: the institution or data set.
-        licence: of the image.
-    """
-
-    image_id: str
-    image: Path
-    lung_mask: Path | None
-    label: str
-    split: str
-    patient: str
-    view: str
-    sex: str
-    age: str
-    source: str
-    licence: str
+ATTRIBUTION_NAME: Final = "attribution.csv"
+ATTRIBUTION_COLUMNS: Final = ("SOPInstanceUID", "image", "source", "licence")
 
 
 @dataclass(frozen=True)
@@ -92,259 +46,138 @@ class Created:
 
 @dataclass(frozen=True)
 class _Written:
+    row: ManifestRow
     sop_instance_uid: str | None
     has_mask: bool
     problem: str
 
 
-def read_manifest(folder_or_manifest: Path) -> list[ManifestRow]:
-    """Read ``manifest.csv``; paths in it are relative to its folder.
-
-    Raises:
-        ArchiveError: it is missing, or a required column is.
-    """
-    path = folder_or_manifest
-    if path.is_dir():
-        path = path / MANIFEST_NAME
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in REQUIRED_COLUMNS if name not in (reader.fieldnames or ())]
-            if missing:
-                raise ArchiveError(f"{path} lacks the columns {', '.join(missing)}")
-            return [_row(record, path.parent) for record in reader]
-    except OSError as cause:
-        raise ArchiveError(f"{path} cannot be read: {cause.strerror}") from cause
-
-
-def _row(record: dict[str, str], folder: Path) -> ManifestRow:
-    mask = record["lung_mask"].strip()
-    return ManifestRow(
-        image_id=record["id"],
-        image=folder / record["image"],
-        lung_mask=folder / mask if mask else None,
-        label=record["label"].strip().lower(),
-        split=record["split"].strip(),
-        patient=record["patient"].strip(),
-        view=(record.get("view") or "").strip(),
-        sex=(record.get("sex") or "").strip(),
-        age=(record.get("age") or "").strip(),
-        source=(record.get("source") or "").strip(),
-        licence=(record.get("licence") or "").strip(),
-    )
-
-
 def create_export(
     rows: list[ManifestRow], out: Path, jobs: int | None = None
 ) -> Generator[int, None, Created]:
-    """Write an export, giving the number of rows done so far; ``labels.csv`` comes last.
+    """Write an export, giving the number of rows done so far; the tables come last.
 
     Args:
         rows: of a manifest.
-        out: folder of the export; existing files of the same objects are replaced.
-        jobs: processes; None for one for each core.
+        out: folder of the export. Existing files of the same objects are replaced; lines of other
+            objects in its tables are kept.
+        jobs: processes; None for one for each core, 1 for none beside this one.
 
     Returns:
         An iterator over the progress whose value (``StopIteration.value``) is a ``Created``.
+
+    Raises:
+        ArchiveError: the folder cannot be written to, or a table in it is none of ours.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    written: list[_Written] = []
-    with ProcessPoolExecutor(jobs or os.cpu_count()) as pool:
-        for result in pool.map(_write_row, rows, [out] * len(rows), chunksize=8):
+    first, repeated = _first_of_each_image(rows)
+    written = [_Written(row, None, False, "its id stands twice in its source") for row in repeated]
+    yield len(written)
+    with _writing_to(out):
+        out.mkdir(parents=True, exist_ok=True)
+        for result in _in_parallel(partial(_write_row, out), first, jobs):
             written.append(result)
             yield len(written)
-    both = [(row, result) for row, result in zip(rows, written, strict=True)]
-    _write_tables(out, [(row, r.sop_instance_uid) for row, r in both if r.sop_instance_uid])
+        _write_tables(out, written)
     return Created(
         images=sum(result.sop_instance_uid is not None for result in written),
         masks=sum(result.has_mask for result in written),
-        problems=tuple((row.image_id, result.problem) for row, result in both if result.problem),
+        problems=tuple((one.row.image_id, one.problem) for one in written if one.problem),
     )
 
 
-def _write_tables(out: Path, rows: list[tuple[ManifestRow, str]]) -> None:
-    """``labels.csv`` for programs, ``attribution.csv`` for whoever must name sources."""
-    with (out / "labels.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("SOPInstanceUID", "label", "split"))
-        writer.writerows((uid, row.label, row.split) for row, uid in rows)
-    with (out / "attribution.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("SOPInstanceUID", "image", "source", "licence"))
-        writer.writerows((uid, row.image_id, row.source, row.licence) for row, uid in rows)
-
-
-def _write_row(row: ManifestRow, out: Path) -> _Written:
-    """Write one image and its mask; a broken file becomes a problem, never an exception."""
-    if row.label not in ("", *LABELS):
-        return _Written(None, False, f"unknown label {row.label!r}")
+@contextmanager
+def _writing_to(out: Path) -> Iterator[None]:
+    """What stops the whole run, as one kind of error."""
     try:
-        pixels_hw = _grey(row.image)
-    except (OSError, UnidentifiedImageError, ValueError) as cause:
-        return _Written(None, False, f"{row.image.name}: {type(cause).__name__}")
-    image = radiograph_object(row, pixels_hw)
+        yield
+    except OSError as cause:
+        raise ArchiveError(f"{out} cannot be written to: {cause.strerror}") from cause
+    except BrokenProcessPool as cause:
+        raise ArchiveError(
+            "a process that reads pictures died, perhaps for want of memory; try --jobs 1"
+        ) from cause
+
+
+def _first_of_each_image(
+    rows: list[ManifestRow],
+) -> tuple[list[ManifestRow], list[ManifestRow]]:
+    """Rows whose object no earlier row makes, and the rest."""
+    first: dict[tuple[str, str], ManifestRow] = {}
+    repeated = []
+    for row in rows:
+        if first.setdefault((row.source, row.image_id), row) is not row:
+            repeated.append(row)
+    return list(first.values()), repeated
+
+
+def _in_parallel(
+    write: Callable[[ManifestRow], _Written], rows: list[ManifestRow], jobs: int | None
+) -> Iterator[_Written]:
+    if jobs == 1:
+        yield from map(write, rows)
+        return
+    with ProcessPoolExecutor(jobs or os.cpu_count()) as pool:
+        yield from pool.map(write, rows, chunksize=8)
+
+
+def _write_row(out: Path, row: ManifestRow) -> _Written:
+    """Write one image and its mask; a row that cannot be used becomes a problem."""
+    try:
+        if row.label not in ("", *LABELS):
+            raise ArchiveError(f"the label is none of {', '.join(LABELS)}")
+        picture = read_grey_picture(row.image)
+        image = radiograph_object(row, picture)
+    except ArchiveError as problem:
+        return _Written(row, None, False, str(problem))
     folder = out / f"study-{image.StudyInstanceUID.rpartition('.')[2]}"
     folder.mkdir(exist_ok=True)
     image.save_as(folder / "image.dcm", enforce_file_format=True)
+    uid, mask_path = str(image.SOPInstanceUID), folder / "lungs.dcm"
     if row.lung_mask is None:
-        return _Written(str(image.SOPInstanceUID), False, "")
+        mask_path.unlink(missing_ok=True)
+        return _Written(row, uid, False, "")
     try:
-        mask_hw = _grey(row.lung_mask) > 127
-    except (OSError, UnidentifiedImageError, ValueError) as cause:
-        problem = f"{row.lung_mask.name}: {type(cause).__name__}"
-        return _Written(str(image.SOPInstanceUID), False, problem)
-    if mask_hw.shape != pixels_hw.shape:
-        problem = f"mask of {mask_hw.shape}, image of {pixels_hw.shape}"
-        return _Written(str(image.SOPInstanceUID), False, problem)
-    mask_object(image, mask_hw).save_as(folder / "lungs.dcm", enforce_file_format=True)
-    return _Written(str(image.SOPInstanceUID), True, "")
+        mask = _mask_of(row.lung_mask, image, picture)
+    except ArchiveError as problem:
+        mask_path.unlink(missing_ok=True)
+        return _Written(row, uid, False, str(problem))
+    mask.save_as(mask_path, enforce_file_format=True)
+    return _Written(row, uid, True, "")
 
 
-def _grey(path: Path) -> NDArray[np.uint8]:
-    with Image.open(path) as picture:
-        return np.asarray(picture.convert("L"), dtype=np.uint8)
+def _mask_of(path: Path, image: Dataset, picture: GreyPicture) -> Dataset:
+    mask_hw = read_mask_picture(path)
+    if mask_hw.shape != picture.pixels_hw.shape:
+        sizes = [
+            f"{columns} x {rows}" for rows, columns in (mask_hw.shape, picture.pixels_hw.shape)
+        ]
+        raise ArchiveError(f"{path} has {sizes[0]} pixels, its image {sizes[1]}")
+    return mask_object(image, mask_hw)
 
 
-def radiograph_object(row: ManifestRow, pixels_hw: NDArray[np.uint8]) -> Dataset:
-    """A Digital X-Ray Image for presentation (PS3.3 A.26) of one manifest row.
-
-    Args:
-        row: what is known of the image.
-        pixels_hw: uint8, (rows, columns); 0 is air.
-    """
-    names = (row.source, row.image_id)
-    dataset = Dataset()
-    dataset.file_meta = _file_meta(derived_uid("export image", *names))
-    dataset.SOPClassUID = DigitalXRayImageStorageForPresentation
-    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID
-    dataset.StudyInstanceUID = derived_uid("export study", *names)
-    dataset.SeriesInstanceUID = derived_uid("export series", *names)
-    dataset.SpecificCharacterSet = "ISO_IR 192"
-    _add_patient_and_study(dataset, row)
-    _add_acquisition(dataset, row, pixels_hw.shape[1])
-    _add_pixels(dataset, pixels_hw)
-    return dataset
+def _write_tables(out: Path, written: Iterable[_Written]) -> None:
+    """``labels.csv`` for programs, ``attribution.csv`` for whoever must name sources."""
+    done = [(one.sop_instance_uid, one.row) for one in written if one.sop_instance_uid]
+    labels = ((uid, row.label, row.split) for uid, row in done)
+    sources = ((uid, row.image_id, row.source, row.licence) for uid, row in done)
+    _write_table(out / LABELS_NAME, LABEL_COLUMNS, labels)
+    _write_table(out / ATTRIBUTION_NAME, ATTRIBUTION_COLUMNS, sources)
 
 
-def _file_meta(sop_instance_uid: UID) -> FileMetaDataset:
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation
-    meta.MediaStorageSOPInstanceUID = sop_instance_uid
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
-    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
-    return meta
+def _write_table(path: Path, columns: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> None:
+    """Write a table keyed by its first column; lines of other keys that stand there are kept."""
+    by_uid = {line[0]: line for line in chain(_standing_lines(path, columns), lines)}
+    unfinished = path.with_name(path.name + ".part")
+    with unfinished.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows((columns, *by_uid.values()))
+    unfinished.replace(path)
 
 
-def _add_patient_and_study(dataset: Dataset, row: ManifestRow) -> None:
-    dataset.PatientName = ""
-    dataset.PatientID = row.patient
-    dataset.PatientBirthDate = ""
-    dataset.PatientSex = row.sex if row.sex in ("M", "F", "O") else ""
-    if row.age.isdigit() and int(row.age) <= 120:
-        dataset.PatientAge = f"{int(row.age):03d}Y"
-    dataset.StudyDate = dataset.StudyTime = ""
-    dataset.AccessionNumber = dataset.StudyID = dataset.ReferringPhysicianName = ""
-    dataset.Manufacturer = ""
-    dataset.InstitutionName = row.source[:64]
-    dataset.Modality = "DX"
-    dataset.SeriesNumber = dataset.InstanceNumber = "1"
-    dataset.SeriesDescription = f"Chest {row.view}".strip()
-
-
-def _add_acquisition(dataset: Dataset, row: ManifestRow, columns: int) -> None:
-    """DX series, anatomy, positioning and detector modules, as far as the manifest knows."""
-    dataset.PresentationIntentType = "FOR PRESENTATION"
-    dataset.BodyPartExamined = "CHEST"
-    dataset.AnatomicRegionSequence = [_code("43799004", "Chest")]
-    dataset.ImageLaterality = "U"
-    dataset.ViewPosition = row.view.partition(" ")[0] if row.view else ""
-    dataset.PatientOrientation = ["L", "F"]
-    if row.view.lower().endswith("supine"):
-        recumbent = _code("102538003", "recumbent")
-        recumbent.PatientOrientationModifierCodeSequence = [_code("40199007", "supine")]
-        dataset.PatientOrientationCodeSequence = [recumbent]
-    if dataset.ViewPosition in ("PA", "AP"):
-        value, meaning = {
-            "PA": ("272479007", "postero-anterior"),
-            "AP": ("399348003", "antero-posterior"),
-        }[dataset.ViewPosition]
-        view = _code(value, meaning)
-        view.ViewModifierCodeSequence = []
-        dataset.ViewCodeSequence = [view]
-    dataset.PositionerType = ""
-    dataset.DetectorType = ""
-    spacing = f"{NOMINAL_FILM_WIDTH_MM / columns:.5f}"
-    dataset.ImagerPixelSpacing = [spacing, spacing]
-    dataset.AcquisitionContextSequence = []
-
-
-def _add_pixels(dataset: Dataset, pixels_hw: NDArray[np.uint8]) -> None:
-    dataset.ImageType = ["DERIVED", "PRIMARY"]
-    dataset.DerivationDescription = DERIVATION
-    dataset.SamplesPerPixel = 1
-    dataset.PhotometricInterpretation = "MONOCHROME2"
-    dataset.Rows, dataset.Columns = pixels_hw.shape
-    dataset.BitsAllocated = dataset.BitsStored = 8
-    dataset.HighBit = 7
-    dataset.PixelRepresentation = 0
-    dataset.PixelIntensityRelationship = "LOG"
-    dataset.PixelIntensityRelationshipSign = -1
-    dataset.RescaleIntercept, dataset.RescaleSlope, dataset.RescaleType = "0", "1", "US"
-    dataset.PresentationLUTShape = "IDENTITY"
-    dataset.WindowCenter, dataset.WindowWidth = "128", "256"
-    dataset.LossyImageCompression = "01"
-    dataset.LossyImageCompressionRatio = "10"
-    dataset.LossyImageCompressionMethod = "ISO_10918_1"
-    # Film markers, dates and hospital names may be part of the published picture.
-    dataset.BurnedInAnnotation = "YES"
-    data = pixels_hw.tobytes()
-    dataset.PixelData = data + b"\0" * (len(data) % 2)
-
-
-def _code(value: str, meaning: str) -> Dataset:
-    """A SNOMED CT code item (PS3.3 8.8)."""
-    item = Dataset()
-    item.CodeValue = value
-    item.CodingSchemeDesignator = "SCT"
-    item.CodeMeaning = meaning
-    return item
-
-
-def mask_object(image: Dataset, mask_hw: NDArray[np.bool_]) -> Segmentation:
-    """A binary SEG with one segment, both lungs, that references the image it was drawn on."""
-    name = str(image.SOPInstanceUID)
-    lungs = SegmentDescription(
-        segment_number=1,
-        segment_label="Lungs",
-        segmented_property_category=codes.SCT.AnatomicalStructure,
-        segmented_property_type=codes.SCT.Lung,
-        algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.MANUAL,
-        display_color=CIELabColor.from_rgb(86, 190, 255),
-    )
-    segmentation = Segmentation(
-        source_images=[image],
-        pixel_array=mask_hw.astype(np.uint8)[None],
-        segmentation_type=SegmentationTypeValues.BINARY,
-        segment_descriptions=[lungs],
-        series_instance_uid=derived_uid("export mask series", name),
-        series_number=2,
-        sop_instance_uid=derived_uid("export mask", name),
-        instance_number=1,
-        manufacturer="unknown",
-        manufacturer_model_name="image folder with manifest",
-        software_versions="1",
-        device_serial_number="0",
-        content_label="LUNGS",
-        series_description="Lung mask",
-    )
-    segmentation.PatientOrientation = list(image.PatientOrientation)
-    organization = dimension_organization_uid(segmentation.SOPInstanceUID)
-    segmentation.DimensionOrganizationSequence[0].DimensionOrganizationUID = organization
-    for index in segmentation.DimensionIndexSequence:
-        index.DimensionOrganizationUID = organization
-    # The time of conversion says nothing about the mask; a fixed one makes a second run's file equal.
-    for element in segmentation.iterall():
-        if element.VR in _PLACEHOLDER_TIMES and element.value:
-            element.value = _PLACEHOLDER_TIMES[element.VR]
-    return segmentation
+def _standing_lines(path: Path, columns: tuple[str, ...]) -> list[tuple[str, ...]]:
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        lines = [tuple(line) for line in csv.reader(file) if line]
+    if lines and lines[0] != columns:
+        raise ArchiveError(f"{path} is another table; move it away or choose another folder")
+    return lines[1:]

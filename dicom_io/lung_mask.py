@@ -10,10 +10,11 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 from pydicom.pixels.utils import iter_pixels
 
-from dicom_io.errors import MaskMismatch
+from dicom_io.archive_file import read_dataset
+from dicom_io.errors import ArchiveError, MaskMismatch
 from dicom_io.lung_segments import (
     SEGMENTATION_CLASSES,
     groups_of_frames,
@@ -70,6 +71,8 @@ def read_lung_mask(paths: Sequence[Path], image: MaskedImage) -> NDArray[np.bool
             mask_hw |= _read_one(path, image)
         except MaskMismatch as problem:
             raise MaskMismatch(f"{path} {problem}") from problem
+        except ArchiveError as problem:
+            raise MaskMismatch(str(problem)) from problem
         except Exception as cause:  # damaged files raise many kinds; all mean one thing
             raise MaskMismatch(
                 f"{path} cannot be read as a mask: {type(cause).__name__}"
@@ -78,8 +81,8 @@ def read_lung_mask(paths: Sequence[Path], image: MaskedImage) -> NDArray[np.bool
 
 
 def _read_one(path: Path, image: MaskedImage) -> NDArray[np.bool_]:
-    segmentation = dcmread(path)
-    if segmentation.SOPClassUID not in SEGMENTATION_CLASSES:
+    segmentation = read_dataset(path)
+    if segmentation.get("SOPClassUID") not in SEGMENTATION_CLASSES:
         raise MaskMismatch("is no Segmentation")
     segments = lung_segments(segmentation)
     if not segments:

@@ -15,10 +15,11 @@ from pydicom.uid import (
     MediaStorageDirectoryStorage,
 )
 
-from dicom_io.archive import ExportIndex, index_export
+from dicom_io.archive import ExportIndex, index_export, read_dataset
 from dicom_io.errors import ArchiveError
 from dicom_io.part10 import encode_dataset
 from dicom_io.phantom import draw_phantom, phantom_dataset
+from dicom_io.pixels import decode
 from dicom_io.uids import MANUFACTURER_MODEL_NAME
 
 PHANTOM = draw_phantom(1, 72, 64)
@@ -69,9 +70,12 @@ def test_other_transfer_syntaxes_are_read(tmp_path: Path, syntax: str) -> None:
 )
 def test_a_file_without_preamble_is_found(tmp_path: Path, syntax: str) -> None:
     dataset = phantom_dataset(PHANTOM)
+    if syntax == ExplicitVRBigEndian:
+        dataset.PixelData = PHANTOM.stored_hw.astype(">u2").tobytes()
     (tmp_path / "IM0001").write_bytes(encode_dataset(dataset, syntax))
     (image,) = index_export(tmp_path).images
     assert image.sop_instance_uid == dataset.SOPInstanceUID
+    assert decode(read_dataset(image.path)).grey_hw.std() > 0.1
 
 
 def test_directories_and_other_objects_are_passed_over(tmp_path: Path) -> None:

@@ -48,25 +48,26 @@ def segmentation(
     labels: list[str],
     types: list[CodedConcept] | None = None,
     category: CodedConcept = codes.SCT.AnatomicalStructure,
-    image: Dataset | None = None,
+    kind: str = "BINARY",
+    values: NDArray[np.generic] | None = None,
 ) -> Segmentation:
-    """A SEG with one segment for each mask."""
-    image = image or source()
+    """A SEG with one segment for each mask, or for each channel or label of ``values``."""
+    values_hw = np.stack(masks_nhw, axis=-1) if values is None else values
     segments = [
-        SegmentDescription(number, label, category, kind, SegmentAlgorithmTypeValues.MANUAL)
-        for number, (label, kind) in enumerate(
+        SegmentDescription(number, label, category, of_type, SegmentAlgorithmTypeValues.MANUAL)
+        for number, (label, of_type) in enumerate(
             zip(labels, types or [LUNG] * len(labels), strict=True), start=1
         )
     ]
     return Segmentation(
-        [image], np.stack(masks_nhw, axis=-1)[None], "BINARY", segments,
+        [source()], values_hw[None], kind, segments,
         "1.2.9.1", 2, "1.2.9.2", 1, "Another maker", "Another model", "1", "1",
     )  # fmt: skip
 
 
 def read(dataset: Dataset, tmp_path: Path, image: Image | None = None) -> NDArray[np.bool_]:
     path = tmp_path / "seg.dcm"
-    dataset.save_as(path)
+    dataset.save_as(path, enforce_file_format=True)
     return read_lung_mask([path], image or Image("1.2.1"))
 
 
@@ -188,6 +189,40 @@ def test_an_absurd_size_is_refused_before_memory_is_taken(tmp_path: Path) -> Non
 def test_a_file_that_is_gone_is_refused_with_its_path(tmp_path: Path) -> None:
     with pytest.raises(MaskMismatch, match=r"gone\.dcm"):
         read_lung_mask([tmp_path / "gone.dcm"], Image("1.2.1"))
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "LABELMAP", "FRACTIONAL"])
+def test_every_type_of_segmentation_is_read(tmp_path: Path, kind: str) -> None:
+    right_hw, left_hw = square(3, 3), square(40, 40)
+    values = {
+        "BINARY": np.stack([right_hw, left_hw], axis=-1),
+        "LABELMAP": right_hw + 2 * left_hw,
+        "FRACTIONAL": np.stack([0.7 * right_hw + 0.2 * left_hw, 0.5 * left_hw], axis=-1),
+    }
+    found_hw = read(
+        segmentation([], labels=["right lung", "left lung"], kind=kind, values=values[kind]),
+        tmp_path,
+    )
+    np.testing.assert_array_equal(found_hw, (right_hw + left_hw).astype(bool))
+
+
+def test_a_mask_of_half_the_size_lands_at_its_place(tmp_path: Path) -> None:
+    larger = Image("1.2.1", 2 * ROWS, 2 * COLUMNS)
+    found_hw = read(segmentation([square(3, 3)], labels=["lungs"]), tmp_path, larger)
+    np.testing.assert_array_equal(found_hw, square(3, 3).repeat(2, 0).repeat(2, 1).astype(bool))
+
+
+def test_a_mask_of_another_shape_or_image_or_organ_says_so(tmp_path: Path) -> None:
+    lungs = segmentation([square(3, 3)], labels=["lungs"])
+    with pytest.raises(MaskMismatch, match=r"seg\.dcm is 73 x 67, its image 219 x 67 pixels"):
+        read(lungs, tmp_path, Image("1.2.1", ROWS, 3 * COLUMNS))
+    with pytest.raises(MaskMismatch, match=r"seg\.dcm references another image than 1\.2\.3"):
+        read(lungs, tmp_path, Image("1.2.3"))
+    heart = segmentation([square(3, 3)], labels=["heart"], types=[codes.SCT.Heart])
+    with pytest.raises(MaskMismatch, match=r"seg\.dcm has no lung segment"):
+        read(heart, tmp_path)
+    with pytest.raises(MaskMismatch, match=r"seg\.dcm is no Segmentation"):
+        read(source(), tmp_path)
 
 
 def test_what_is_read_back_is_what_a_viewer_decodes(tmp_path: Path) -> None:

@@ -16,11 +16,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
-from pydicom import dcmread
 from rich.console import Console
 from rich.progress import track
 
-from dicom_io.archive import ExportedImage, index_export, read_lung_mask
+from dicom_io.archive import ExportedImage, index_export, read_dataset, read_lung_mask
 from dicom_io.errors import MultiMixError, TrainingError
 from dicom_io.pixels import PREPROCESSING_VERSION, decode, network_image, resize
 from model.image_table import TABLE_SIDE, ImageRecord, ImageTable
@@ -142,7 +141,7 @@ class _Preprocessed:
 def _preprocess(image: ExportedImage, side: int) -> _Preprocessed:
     """Decode one image and its mask; whatever cannot be used becomes a reported problem."""
     try:
-        pixels = network_image(decode(dcmread(image.path)), side)
+        pixels = network_image(decode(read_dataset(image.path)), side)
     except (MultiMixError, OSError) as problem:
         return _Preprocessed(None, None, ((str(image.path), str(problem)),))
     if not image.mask_paths:

@@ -23,6 +23,8 @@ from worker.study_steps import take_step
 from worker.tables import (
     Association,
     AssociationStudy,
+    Inference,
+    InferenceState,
     Instance,
     InstanceConflict,
     Result,
@@ -351,6 +353,13 @@ def _grow(session: Session, study: Study, now: datetime) -> None:
         changes=changes,
     )
     session.refresh(study)
+    # Attempts that end because the study grows say nothing against its films.
+    grown = select(Instance.instance_key).where(Instance.study_key == study.study_key)
+    session.execute(
+        update(Inference)
+        .where(Inference.state == InferenceState.STARTED, Inference.instance_key.in_(grown))
+        .values(attempts=0)
+    )
 
 
 def _series_key(session: Session, study_key: int, series_uid: str) -> int:

@@ -54,10 +54,15 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class DeliveryState(Enum):
-    """Where the sending of one result to one target stands."""
+    """Where the sending of one result to one target stands.
+
+    ``not taken`` is final and no failure as long as the target took another result of the film:
+    many archives take no segmentations.
+    """
 
     PENDING = "pending"
     DELIVERED = "delivered"
+    NOT_TAKEN = "not taken"
     FAILED = "failed"
     SUPERSEDED = "superseded"
 

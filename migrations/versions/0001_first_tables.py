@@ -311,6 +311,7 @@ def upgrade() -> None:
             sa.Enum(
                 "pending",
                 "delivered",
+                "not taken",
                 "failed",
                 "superseded",
                 name="deliverystate",

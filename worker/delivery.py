@@ -1,0 +1,265 @@
+"""Results are sent to a target: what is due, in one association at a time, every answer recorded.
+
+Due times stand in the database. An attempt is counted, and its repetition dated, before the
+association is opened; so whatever ends the sender, nothing is forgotten, and an object that is sent
+twice is the same object.
+"""
+
+import logging
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy import or_, select, update
+from sqlalchemy.orm import Session
+
+from dicom_io.delivery_status import Disposition
+from dicom_io.errors import AssociationFailed, MultiMixError
+from dicom_io.sender import RemoteAE, SendOutcome
+from dicom_io.storage import InstanceStore
+from worker.backoff import Backoff
+from worker.database import Database
+from worker.events import EventKind, record
+from worker.heartbeat import Heartbeat
+from worker.intake import utc_now
+from worker.settling import settle_study
+from worker.tables import REASON_LENGTH, Delivery, DeliveryState, Peer, Result
+
+_LOG = logging.getLogger(__name__)
+
+Send = Callable[[Sequence[Path], RemoteAE], list[SendOutcome]]
+
+_FINAL_STATES = {
+    Disposition.DELIVERED: DeliveryState.DELIVERED,
+    Disposition.DELIVERED_WITH_WARNING: DeliveryState.DELIVERED,
+    Disposition.REFUSED: DeliveryState.FAILED,
+    Disposition.CONTEXT_REFUSED: DeliveryState.NOT_TAKEN,
+}
+
+
+@dataclass(frozen=True)
+class DeliveryRules:
+    """How to send, and how often.
+
+    Attributes:
+        ae_title: our own AE title.
+        lease: a sender that gives no sign of life for so long has lost its target.
+        batch: most objects in one association.
+        backoff: pauses before an object, or a target, is tried again.
+        give_up_after: an object that could not be sent for so long is set aside.
+    """
+
+    ae_title: str
+    lease: timedelta
+    batch: int
+    backoff: Backoff
+    give_up_after: timedelta
+
+
+@dataclass(frozen=True)
+class _Due:
+    """One delivery that is under way."""
+
+    delivery_key: int
+    study_key: int
+    sop_instance_uid: str
+    relative_path: str
+
+
+class ResultSender:
+    """Sends what is due to one target after the other.
+
+    Args:
+        database: where deliveries wait.
+        store: where result objects lie.
+        send: sends files to a remote AE, ``dicom_io.sender.send``.
+        rules: how to send, and how often.
+        now: the clock.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        store: InstanceStore,
+        send: Send,
+        rules: DeliveryRules,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._send = send
+        self._rules = rules
+        self._now = now
+
+    def deliver_to(self, peer_key: int) -> None:
+        """Send everything that is due to a target, until nothing is left or the target fails.
+
+        A target that another sender is calling, or that must be left alone for now, is left alone.
+        """
+        token = str(uuid.uuid4())
+        remote = self._claim(peer_key, token)
+        if remote is None:
+            return
+        try:
+            interval = self._rules.lease.total_seconds() / 3
+            with Heartbeat(lambda: self._renew(peer_key, token), interval) as held:
+                while due := self._take_due(peer_key, token):
+                    held.require_held()
+                    if not self._send_batch(peer_key, remote, due):
+                        break
+        finally:
+            self._release(peer_key, token)
+
+    def _claim(self, peer_key: int, token: str) -> RemoteAE | None:
+        now = self._now()
+        with self._database.writing() as session:
+            peer = session.execute(
+                update(Peer)
+                .where(
+                    Peer.peer_key == peer_key,
+                    or_(Peer.lease_token.is_(None), Peer.lease_expires_at <= now),
+                    or_(Peer.next_attempt_at.is_(None), Peer.next_attempt_at <= now),
+                )
+                .values(lease_token=token, lease_expires_at=now + self._rules.lease, woken_at=None)
+                .returning(Peer.ae_title, Peer.host, Peer.port)
+            ).one_or_none()
+        if peer is None:
+            return None
+        return RemoteAE(peer.ae_title, peer.host, peer.port, calling_ae_title=self._rules.ae_title)
+
+    def _renew(self, peer_key: int, token: str) -> bool:
+        with self._database.writing() as session:
+            return _change_peer(
+                session, peer_key, token, lease_expires_at=self._now() + self._rules.lease
+            )
+
+    def _release(self, peer_key: int, token: str) -> None:
+        with self._database.writing() as session:
+            _change_peer(session, peer_key, token, lease_token=None, lease_expires_at=None)
+
+    def _take_due(self, peer_key: int, token: str) -> list[_Due]:
+        """Count an attempt of what is due, and date the next one in case we do not come back."""
+        now = self._now()
+        with self._database.writing() as session:
+            if not _change_peer(session, peer_key, token, lease_expires_at=now + self._rules.lease):
+                return []
+            rows = session.execute(
+                select(Delivery, Result.sop_instance_uid, Result.relative_path)
+                .join(Result)
+                .where(
+                    Delivery.peer_key == peer_key,
+                    Delivery.state == DeliveryState.PENDING,
+                    Delivery.next_attempt_at <= now,
+                )
+                .order_by(Delivery.delivery_key)
+                .limit(self._rules.batch)
+            ).all()
+            for delivery, _, _ in rows:
+                delivery.attempts += 1
+                pause = self._rules.backoff.pause(delivery.attempts)
+                delivery.next_attempt_at = now + max(pause, self._rules.lease)
+            return [_Due(row.delivery_key, row.study_key, uid, path) for row, uid, path in rows]
+
+    def _send_batch(self, peer_key: int, remote: RemoteAE, due: list[_Due]) -> bool:
+        """Send a batch and record every answer; False if the target could not be reached."""
+        try:
+            paths = [self._store.path_of(one.relative_path) for one in due]
+            outcomes = self._send(paths, remote)
+        except MultiMixError as failure:
+            self._record_failed_association(peer_key, due, failure)
+            return False
+        now = self._now()
+        with self._database.writing() as session:
+            session.execute(
+                update(Peer)
+                .where(Peer.peer_key == peer_key)
+                .values(failures=0, next_attempt_at=None, last_failure=None)
+            )
+            for one, outcome in zip(due, outcomes, strict=True):
+                self._record_outcome(session, one, outcome, remote, now)
+            _settle(session, due, now)
+        # A target that answers nothing but "later" is left alone until the first is due again.
+        return any(outcome.disposition is not Disposition.RETRY for outcome in outcomes)
+
+    def _record_outcome(
+        self, session: Session, one: _Due, outcome: SendOutcome, remote: RemoteAE, now: datetime
+    ) -> None:
+        delivery = session.get_one(Delivery, one.delivery_key)
+        reason = _reason_of(outcome)
+        delivery.status = outcome.status
+        delivery.reason = reason
+        state = _FINAL_STATES.get(outcome.disposition)
+        if state is None:
+            delivery.next_attempt_at = now + self._rules.backoff.pause(delivery.attempts)
+            if now - delivery.created_at < self._rules.give_up_after:
+                return
+            state = DeliveryState.FAILED
+        delivery.state = state
+        delivery.finished_at = now
+        sent = state is DeliveryState.DELIVERED
+        record(
+            session,
+            EventKind.RESULT_SENT if sent else EventKind.RESULT_REFUSED,
+            now,
+            study_key=one.study_key,
+            detail={
+                "sop_instance_uid": one.sop_instance_uid,
+                "target": str(remote),
+                "attempts": delivery.attempts,
+                "status": outcome.status,
+                "outcome": reason,
+            },
+        )
+
+    def _record_failed_association(
+        self, peer_key: int, due: list[_Due], failure: MultiMixError
+    ) -> None:
+        """Open the circuit: the target is left alone, and its objects wait without further ado."""
+        now = self._now()
+        transient = not isinstance(failure, AssociationFailed) or failure.transient
+        reason = str(failure)[:REASON_LENGTH]
+        _LOG.warning("%s", reason)
+        with self._database.writing() as session:
+            peer = session.get_one(Peer, peer_key)
+            if peer.failures == 0:  # once, not at every attempt of a target that is down for days
+                record(session, EventKind.TARGET_UNREACHABLE, now, detail={"reason": reason})
+            peer.failures += 1
+            # A rejection for good ends only by someone's hand: ask as seldom as the rules allow.
+            failures = peer.failures if transient else max(peer.failures, 20)
+            peer.next_attempt_at = now + self._rules.backoff.pause(failures)
+            peer.last_failure = reason
+            for one in due:
+                delivery = session.get_one(Delivery, one.delivery_key)
+                delivery.reason = reason
+                delivery.next_attempt_at = peer.next_attempt_at
+                if now - delivery.created_at >= self._rules.give_up_after:
+                    delivery.state, delivery.finished_at = DeliveryState.FAILED, now
+            _settle(session, due, now)
+
+
+def _settle(session: Session, due: list[_Due], now: datetime) -> None:
+    """Close studies in the order of their keys, so that two senders never wait for each other."""
+    for study_key in sorted({one.study_key for one in due}):
+        settle_study(session, study_key, now)
+
+
+def _change_peer(session: Session, peer_key: int, token: str, **changes: object) -> bool:
+    """Change columns of a peer that this sender holds; False if it holds it no longer."""
+    changed = session.execute(
+        update(Peer)
+        .where(Peer.peer_key == peer_key, Peer.lease_token == token)
+        .values(**changes)
+        .returning(Peer.peer_key)
+    ).one_or_none()
+    return changed is not None
+
+
+def _reason_of(outcome: SendOutcome) -> str:
+    parts = [outcome.disposition.value]
+    if outcome.status is not None:
+        parts.append(f"status 0x{outcome.status:04X}")
+    if outcome.detail:
+        parts.append(outcome.detail)
+    return ", ".join(parts)[:REASON_LENGTH]

@@ -1,0 +1,354 @@
+"""A claimed study is read: instance by instance, each settled in a transaction of its own.
+
+Whatever ends the worker in between, nothing that was settled is done twice, and what was under way
+has been counted as an attempt before it began.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydicom import Dataset
+from sqlalchemy.orm import Session
+
+from dicom_io.errors import ImageRejected, LeaseLost, MultiMixError
+from dicom_io.storage import InstanceStore, StoredInstance
+from dicom_io.uids import ResultKind
+from worker.backoff import Backoff
+from worker.database import Database
+from worker.events import EventKind, record
+from worker.heartbeat import Heartbeat
+from worker.intake import utc_now
+from worker.results import (
+    InstanceReading,
+    StoredResult,
+    call_for_deliveries,
+    count_attempt,
+    inference_counts,
+    reasons_without_result,
+    settle_with_results,
+    settle_without_result,
+    unsettled_instances,
+)
+from worker.settling import problem_of
+from worker.studies import Step, StudyState
+from worker.study_steps import StudyLease, change_under_lease, claim, renew, take_step
+from worker.tables import REASON_LENGTH, Inference, InferenceState, Instance, Study
+
+_LOG = logging.getLogger(__name__)
+
+ReadInstance = Callable[[Dataset, datetime], InstanceReading]
+
+
+@dataclass(frozen=True)
+class ReadingRules:
+    """How long and how often.
+
+    Attributes:
+        lease: after so long without a sign of life the study is taken back.
+        most_attempts: how often an instance is tried.
+        slice_seconds: a study that takes longer is handed back between two instances, so that
+            others get their turn and no time limit strikes.
+        backoff: pauses before a study is tried again.
+    """
+
+    lease: timedelta
+    most_attempts: int
+    slice_seconds: float
+    backoff: Backoff
+
+
+class StudyReader:
+    """Reads studies with one model; the database says which and keeps what came of them.
+
+    Args:
+        database: where studies wait.
+        store: where instances lie and results go.
+        model_key: the model's row.
+        read: turns one instance into a reading, or raises ``ImageRejected``.
+        rules: how long and how often.
+        now: the clock.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        store: InstanceStore,
+        model_key: int,
+        read: ReadInstance,
+        rules: ReadingRules,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._model_key = model_key
+        self._read = read
+        self._rules = rules
+        self._now = now
+
+    def read_study(self, study_key: int) -> list[int]:
+        """Claim a study and read what is new in it.
+
+        A study that is not ready, or that another worker holds, is left alone; so being called
+        twice, or late, does no harm.
+
+        Returns:
+            Keys of the peers for which results now wait.
+        """
+        with self._database.writing() as session:
+            lease = claim(session, study_key, self._now(), self._rules.lease)
+        if lease is None:
+            return []
+        try:
+            with Heartbeat(
+                lambda: self._renew(lease), self._rules.lease.total_seconds() / 3
+            ) as held:
+                if self._read_instances(lease, held):
+                    return self._finish(lease)
+                self._hand_back(lease, failed=False)
+        except LeaseLost:
+            # The study has grown, or was taken back; whoever holds it next goes on from here.
+            _LOG.info("study %d is no longer ours", study_key)
+        except Exception as cause:
+            self._hand_back(lease, failed=True, problem=type(cause).__name__)
+            raise
+        return []
+
+    def _renew(self, lease: StudyLease) -> bool:
+        with self._database.writing() as session:
+            return renew(session, lease, self._now() + self._rules.lease)
+
+    def _read_instances(self, lease: StudyLease, held: Heartbeat) -> bool:
+        """Read what is not settled; False if the time was over before the end."""
+        started = time.monotonic()
+        with self._database.reading() as session:
+            instances = unsettled_instances(session, lease.study_key, self._model_key)
+        for number, instance in enumerate(instances):
+            if number and time.monotonic() - started > self._rules.slice_seconds:
+                return False
+            held.require_held()
+            self._read_instance(lease, instance)
+        return True
+
+    def _read_instance(self, lease: StudyLease, instance: Instance) -> None:
+        attempt = self._begin_attempt(lease, instance)
+        if attempt is None:
+            return
+        started = time.monotonic()
+        try:
+            reading = self._read(self._open(instance), self._now())
+            stored = self._store_results(reading)
+        except ImageRejected as rejection:
+            self._settle_rejected(lease, attempt, rejection)
+        except Exception as cause:  # noqa: BLE001 - one bad film must not stop its neighbours
+            self._settle_failed_attempt(lease, attempt, cause)
+        else:
+            self._settle_read(lease, attempt, reading, stored, time.monotonic() - started)
+
+    def _begin_attempt(self, lease: StudyLease, instance: Instance) -> int | None:
+        """Count the attempt; None if the instance has had all of its attempts."""
+        now = self._now()
+        with self._under_lease(lease) as session:
+            inference = count_attempt(session, instance, self._model_key, lease.revision, now)
+            if inference.attempts <= self._rules.most_attempts:
+                session.flush()
+                return inference.inference_key
+            reason = inference.reason or f"its reading ended the worker {inference.attempts - 1} x"
+            self._settle_failed(session, lease, inference, reason)
+        return None
+
+    def _open(self, instance: Instance) -> Dataset:
+        """Read the source, if it still is what was received."""
+        self._store.verify(
+            StoredInstance(
+                relative_path=instance.relative_path,
+                sha256=instance.sha256,
+                size=instance.size,
+                transfer_syntax_uid=instance.transfer_syntax_uid,
+                sop_class_uid=instance.sop_class_uid,
+                sop_instance_uid=instance.sop_instance_uid or "",
+            )
+        )
+        return self._store.read(instance.relative_path)
+
+    def _store_results(self, reading: InstanceReading) -> list[StoredResult]:
+        made = (
+            (ResultKind.SEGMENTATION, reading.segmentation),
+            (ResultKind.SECONDARY_CAPTURE, reading.secondary_capture),
+        )
+        return [
+            StoredResult(kind, self._store.keep_dataset(dataset), str(dataset.SeriesInstanceUID))
+            for kind, dataset in made
+        ]
+
+    def _settle_read(
+        self,
+        lease: StudyLease,
+        inference_key: int,
+        reading: InstanceReading,
+        stored: list[StoredResult],
+        seconds: float,
+    ) -> None:
+        with self._progress_under_lease(lease) as session:
+            inference = session.get_one(Inference, inference_key)
+            settle_with_results(
+                session, inference, lease.study_key, reading, stored, self._now(), seconds
+            )
+            detail = {
+                "verdict": reading.findings.verdict.value,
+                "probability": reading.findings.probability,
+                "model_version": reading.findings.model.version,
+            }
+            self._log(session, EventKind.INSTANCE_READ, lease, inference, detail)
+
+    def _settle_rejected(
+        self, lease: StudyLease, inference_key: int, rejection: ImageRejected
+    ) -> None:
+        reason = str(rejection).removeprefix("rejected: ")
+        with self._progress_under_lease(lease) as session:
+            inference = session.get_one(Inference, inference_key)
+            settle_without_result(
+                inference, InferenceState.REJECTED, reason, self._now(), rejection.reason.name
+            )
+            self._log(session, EventKind.INSTANCE_REJECTED, lease, inference, {"reason": reason})
+
+    def _settle_failed_attempt(
+        self, lease: StudyLease, inference_key: int, cause: Exception
+    ) -> None:
+        reason = _reason_of(cause)
+        _LOG.error("study %d: an instance could not be read: %s", lease.study_key, reason)
+        with self._under_lease(lease) as session:
+            inference = session.get_one(Inference, inference_key)
+            inference.reason = reason[:REASON_LENGTH]
+            if inference.attempts >= self._rules.most_attempts:
+                self._settle_failed(session, lease, inference, reason)
+
+    def _settle_failed(
+        self, session: Session, lease: StudyLease, inference: Inference, reason: str
+    ) -> None:
+        settle_without_result(inference, InferenceState.FAILED, reason, self._now())
+        change_under_lease(session, lease, attempts=0)
+        self._log(session, EventKind.INSTANCE_FAILED, lease, inference, {"reason": reason})
+
+    def _finish(self, lease: StudyLease) -> list[int]:
+        """Everything is settled, or has to be tried again: where the study goes from here."""
+        now = self._now()
+        with self._under_lease(lease) as session:
+            counts = inference_counts(session, lease.study_key, self._model_key)
+            if counts.get(InferenceState.STARTED):
+                self._step_back(session, lease, now, failed=True)
+                return []
+            if not counts.get(InferenceState.READ):
+                reason = "; ".join(
+                    reasons_without_result(session, lease.study_key, self._model_key)
+                )
+                failed = bool(counts.get(InferenceState.FAILED))
+                target = StudyState.FAILED if failed else StudyState.REJECTED
+                step = Step.GAVE_UP if failed else Step.NOTHING_ELIGIBLE
+                self._leave(session, lease, target, step, now, reason)
+                return []
+            peers = call_for_deliveries(session, lease.study_key, now)
+            if peers:
+                self._leave(session, lease, StudyState.DELIVERING, Step.RESULTS_MADE, now)
+                return peers
+            session.flush()
+            problem = problem_of(session, lease.study_key)
+            target = StudyState.FAILED if problem else StudyState.DONE
+            step = Step.GAVE_UP if problem else Step.NOTHING_TO_SEND
+            self._leave(session, lease, target, step, now, problem)
+            return []
+
+    def _hand_back(self, lease: StudyLease, *, failed: bool, problem: str = "") -> None:
+        now = self._now()
+        with self._database.writing() as session:
+            study = session.get_one(Study, lease.study_key)
+            if failed and study.attempts > self._rules.most_attempts:
+                reason = f"reading the study failed {study.attempts} x: {problem}"
+                self._leave(session, lease, StudyState.FAILED, Step.GAVE_UP, now, reason)
+            else:
+                self._step_back(session, lease, now, failed=failed)
+
+    def _step_back(
+        self, session: Session, lease: StudyLease, now: datetime, *, failed: bool
+    ) -> None:
+        attempts = session.get_one(Study, lease.study_key).attempts
+        pause = self._rules.backoff.pause(attempts) if failed else timedelta()
+        take_step(
+            session,
+            lease.study_key,
+            StudyState.RUNNING,
+            StudyState.READY,
+            Step.HANDED_BACK,
+            now,
+            lease_token=lease.token,
+            changes={"next_attempt_at": now + pause, "attempts": attempts if failed else 0},
+        )
+
+    def _leave(
+        self,
+        session: Session,
+        lease: StudyLease,
+        target: StudyState,
+        step: Step,
+        now: datetime,
+        reason: str | None = None,
+    ) -> None:
+        take_step(
+            session,
+            lease.study_key,
+            StudyState.RUNNING,
+            target,
+            step,
+            now,
+            lease_token=lease.token,
+            reason=reason,
+            changes={"attempts": 0, "next_attempt_at": None},
+        )
+
+    @contextmanager
+    def _under_lease(self, lease: StudyLease, **changes: object) -> Iterator[Session]:
+        """A transaction that counts only if the lease is held at its end.
+
+        Raises:
+            LeaseLost: it is not; nothing was changed.
+        """
+        with self._database.writing() as session:
+            until = self._now() + self._rules.lease
+            # The update also locks the study's row, so that the lease cannot go in between.
+            if not change_under_lease(session, lease, lease_expires_at=until, **changes):
+                raise LeaseLost(f"study {lease.study_key} was taken over or has grown")
+            yield session
+
+    def _progress_under_lease(self, lease: StudyLease) -> AbstractContextManager[Session]:
+        """As ``_under_lease``, and attempts that made no progress count anew from here."""
+        return self._under_lease(lease, attempts=0)
+
+    def _log(
+        self,
+        session: Session,
+        kind: EventKind,
+        lease: StudyLease,
+        inference: Inference,
+        detail: dict[str, Any],
+    ) -> None:
+        instance = session.get_one(Instance, inference.instance_key)
+        record(
+            session,
+            kind,
+            self._now(),
+            study_key=lease.study_key,
+            detail={
+                "sop_instance_uid": instance.sop_instance_uid,
+                "attempts": inference.attempts,
+                **detail,
+            },
+        )
+
+
+def _reason_of(cause: Exception) -> str:
+    """What may be told of an error: ours in full; of others the kind, for they may quote data."""
+    return str(cause) if isinstance(cause, MultiMixError) else f"internal: {type(cause).__name__}"

@@ -25,7 +25,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from dicom_io.errors import MultiMixError, TrainingError
 from model.allocator import keep_freed_memory
-from model.checkpoint import CARD_FILE, ModelCard, read_card
+from model.checkpoint import CARD_FILE, ModelCard, read_card, read_model
 from model.config import TrainingConfig, configure
 from model.dataset import load_exports
 from model.image_table import ImageTable
@@ -62,6 +62,9 @@ def main(
     cache: Annotated[Path | None, typer.Option(help="Folder of preprocessed exports.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     minutes: Annotated[float | None, typer.Option(help="Time limit of this start.")] = None,
+    start_from: Annotated[
+        Path | None, typer.Option(help="Model directory whose weights the run begins with.")
+    ] = None,
     resume: Annotated[bool, typer.Option(help="Go on from RUN/state.")] = False,
 ) -> None:
     """Train MultiMix from archive exports."""
@@ -88,6 +91,7 @@ def main(
             out,
             version=version,
             resume=resume,
+            start_from=start_from,
             device=chosen_device(device),
             minutes=minutes,
             console=console,
@@ -165,6 +169,7 @@ def train(
     *,
     version: str,
     resume: bool = False,
+    start_from: Path | None = None,
     device: str = "cpu",
     minutes: float | None = None,
     console: Console | None = None,
@@ -177,6 +182,7 @@ def train(
         out: the run's folder.
         version: of the model, for its card.
         resume: go on from ``out/state`` instead of starting anew.
+        start_from: a model whose weights the run begins with; its card is kept on the new one.
         device: torch device.
         minutes: end, as well as can be, after this long; None for no limit.
         console: where progress goes; standard output if left out.
@@ -189,6 +195,8 @@ def train(
     """
     run = prepare(table, config, out, version, torch.device(device), console or Console())
     learner = new_learner(config, run.device)
+    if start_from is not None:
+        run = replace(run, card=begin_with(learner, run.card, start_from))
     state = resumed(run, learner) if resume else begun(run)
     started = time.monotonic() - state.seconds
     with (
@@ -249,6 +257,26 @@ def prepare(
         f"{len(pools.unlabelled)} to learn from unlabelled, {len(pools.validation)} held out"
     )
     return Run(table, pools, streams, config, out, card, device, console)
+
+
+def begin_with(learner: Learner, card: ModelCard, start_from: Path) -> ModelCard:
+    """Give the learner the weights of a model, and the card a note of it.
+
+    Raises:
+        CheckpointError: the model is damaged.
+        TrainingError: it is another network than the configuration's.
+    """
+    network, earlier = read_model(start_from)
+    if network.shape != learner.network.shape:
+        raise TrainingError(f"{start_from} holds another network than the configuration describes")
+    learner.network.load_state_dict(network.state_dict())
+    learner.teacher.load_state_dict(network.state_dict())
+    note = {
+        "weights_sha256": earlier.weights_sha256,
+        "training_data_sha256": earlier.training_data_sha256,
+        "training_config": earlier.training_config,
+    }
+    return card.model_copy(update={"training_config": card.training_config | {"began_with": note}})
 
 
 def begun(run: Run) -> TrainingState:

@@ -17,6 +17,7 @@ from dicom_io.errors import TrainingError
 from model.checkpoint import read_card, read_model
 from model.config import TABLE_MODELS, TrainingConfig
 from model.predictor import Predictor
+from model.run_folder import append_row
 from model.train import main, settings_to_resume
 from tests.model.exports import write_export
 from tests.model.films import film_table
@@ -233,10 +234,11 @@ def test_a_run_is_neither_overwritten_nor_resumed_on_other_data(table, tmp_path)
         run(film_table(18), config, tmp_path, resume=True)
 
 
-def test_resuming_a_finished_run_does_nothing(table, tmp_path):
+def test_resuming_forgets_what_was_recorded_after_the_state_was_saved(table, tmp_path):
     config = short("paper", 'stages=[{"side":32,"steps":2}]', model="enc")
     run(table, config, tmp_path)
     before, rows = state_hash(tmp_path), rows_of(tmp_path)
+    append_row(tmp_path / "metrics.csv", {"step": 3, "score": 0.5})
     run(table, config, tmp_path, resume=True)
     assert (state_hash(tmp_path), rows_of(tmp_path)) == (before, rows)
 

@@ -1,0 +1,36 @@
+import json
+
+import pytest
+import torch
+
+from dicom_io.errors import TrainingError
+from model.checkpoint import read_card, read_model
+from tests.model.films import film_table
+from tests.model.runs import run, short
+
+ONE_STEP = 'stages=[{"side":32,"steps":1}]'
+
+
+@pytest.fixture(scope="module")
+def table():
+    return film_table(16)
+
+
+def test_a_run_begins_with_the_weights_of_a_model_and_its_card_says_so(table, tmp_path):
+    run(table, short(), tmp_path / "first")
+    start = tmp_path / "first" / "model"
+    config = short("best", ONE_STEP, "learning_rate=1e-9", "seed=5")
+    run(table, config, tmp_path / "second", start_from=start)
+    (before, earlier), (after, card) = read_model(start), read_model(tmp_path / "second" / "model")
+    for name, value in before.state_dict().items():
+        torch.testing.assert_close(after.state_dict()[name], value, atol=1e-3, rtol=1e-3)
+    began_with = card.training_config["began_with"]
+    assert began_with["weights_sha256"] == earlier.weights_sha256
+    assert json.dumps(began_with["training_config"]) == json.dumps(read_card(start).training_config)
+
+
+def test_a_run_does_not_begin_with_another_network(table, tmp_path):
+    run(table, short("paper", ONE_STEP), tmp_path / "paper")
+    with pytest.raises(TrainingError, match="another network"):
+        run(table, short("best", ONE_STEP), tmp_path / "x", start_from=tmp_path / "paper" / "model")
+    assert not (tmp_path / "x").exists()

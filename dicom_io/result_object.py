@@ -83,8 +83,9 @@ def complete(
     result.SeriesNumber = SERIES[kind].number
     result.SeriesDescription = series_description(model, kind, replaces_version)
     result.InstanceNumber = _instance_number(source)
-    # An unpaired part, so that Laterality (type 2C in PS3.3 C.7.3.1) has no place in the series.
-    result.BodyPartExamined = "CHEST"
+    if kind is not ResultKind.REPORT:
+        # An unpaired part, so that Laterality (type 2C, PS3.3 C.7.3.1) has no place here.
+        result.BodyPartExamined = "CHEST"
 
     result.Manufacturer = MANUFACTURER
     result.ManufacturerModelName = MANUFACTURER_MODEL_NAME

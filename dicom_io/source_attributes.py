@@ -15,6 +15,7 @@ from pydicom import DataElement, Dataset
 from pydicom.config import IGNORE, RAISE
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.sequence import Sequence
+from pydicom.sr.coding import Code
 from pydicom.valuerep import validate_value
 
 # PS3.3 C.7.1.1 and C.7.2.1; type 2 there, so always present in a result, if empty.
@@ -167,6 +168,15 @@ def acquisition_equipment(source: Dataset) -> Dataset | None:
     equipment.PurposeOfReferenceCodeSequence = [purpose]
     equipment.ContributionDescription = "Acquired the source image"
     return equipment
+
+
+def procedure_code(source: Dataset) -> Code | None:
+    """The performed procedure that the source names, if it names exactly one completely."""
+    items = _complete_items(source, "ProcedureCodeSequence", _CODE)
+    if len(items) != 1 or not items[0].get("CodeValue"):
+        return None
+    item = items[0]
+    return Code(str(item.CodeValue), str(item.CodingSchemeDesignator), str(item.CodeMeaning))
 
 
 def patient_orientation(source: Dataset) -> list[str]:

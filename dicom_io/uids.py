@@ -9,11 +9,19 @@ import hashlib
 from enum import Enum
 from typing import Final
 
-from pydicom.uid import UID
+from pydicom.uid import (
+    UID,
+    ComprehensiveSRStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
+    SecondaryCaptureImageStorage,
+    SegmentationStorage,
+)
 
 MANUFACTURER: Final = "MultiMix"
 MANUFACTURER_MODEL_NAME: Final = "MultiMix node"
 IMPLEMENTATION_VERSION_NAME: Final = "MULTIMIX_0_1"
+
+LabelMapSegmentationStorage: Final = UID("1.2.840.10008.5.1.4.1.1.66.7")
 
 _SPACE: Final = "multimix-node"
 
@@ -26,6 +34,15 @@ class ResultKind(Enum):
     SECONDARY_CAPTURE = "secondary capture"
     PRESENTATION_STATE = "presentation state"
     REPORT = "report"
+
+
+STORAGE_CLASSES: Final = {
+    ResultKind.SEGMENTATION: SegmentationStorage,
+    ResultKind.LABEL_MAP_SEGMENTATION: LabelMapSegmentationStorage,
+    ResultKind.SECONDARY_CAPTURE: SecondaryCaptureImageStorage,
+    ResultKind.PRESENTATION_STATE: GrayscaleSoftcopyPresentationStateStorage,
+    ResultKind.REPORT: ComprehensiveSRStorage,
+}
 
 
 def derived_uid(*names: str) -> UID:

@@ -6,6 +6,7 @@ import pytest
 from dicom_io.findings import ModelIdentity
 from dicom_io.pixels import decode, display_image
 from dicom_io.presentation_state import build_presentation_state
+from dicom_io.report import build_report
 from dicom_io.result_object import decoded, encoded, plain_text, series_description
 from dicom_io.secondary_capture import build_secondary_capture
 from dicom_io.segmentation import build_segmentation
@@ -22,19 +23,13 @@ def build(kind, source, created=CREATED, **options):
         return build_secondary_capture(source, film_hw, findings, created, **options)
     if kind is ResultKind.PRESENTATION_STATE:
         return build_presentation_state(source, findings, created, **options)
+    if kind is ResultKind.REPORT:
+        return build_report(source, findings, created, **options)
     label_map = kind is ResultKind.LABEL_MAP_SEGMENTATION
     return build_segmentation(source, findings, created, label_map=label_map, **options)
 
 
-KINDS = [
-    ResultKind.SEGMENTATION,
-    ResultKind.LABEL_MAP_SEGMENTATION,
-    ResultKind.SECONDARY_CAPTURE,
-    ResultKind.PRESENTATION_STATE,
-]
-
-
-@pytest.fixture(params=KINDS, ids=lambda kind: kind.value)
+@pytest.fixture(params=ResultKind, ids=lambda kind: kind.value)
 def kind(request):
     return request.param
 

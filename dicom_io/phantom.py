@@ -2,28 +2,30 @@
 
     python -m dicom_io.phantom OUT [--count 6] [--seed 0]
 
-Drawn from absorption: body, lungs, heart, spine, ribs and clavicles are shapes with a thickness;
-what reaches the detector is their sum, as in a film. Used where no real film may be.
+Body, lungs, heart, vessels and bones absorb (``phantom_anatomy``); what reaches the detector is
+their sum, as in a film. Used where no real film may be.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
 from pydicom import Dataset
-from pydicom.dataset import FileMetaDataset
-from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
 from scipy import ndimage
 
-from dicom_io.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, derived_uid
+from dicom_io import phantom_anatomy as anatomy
+from dicom_io.dx_object import frontal_chest_dx
+from dicom_io.phantom_anatomy import Grid
+from dicom_io.uids import derived_uid
 
 BITS_STORED: Final = 12
-PIXEL_SPACING_MM: Final = 350.0
-
-Grid = NDArray[np.float64]
+FILM_WIDTH_MM: Final = 350.0
+# Below this share of full consolidation a reader would see nothing.
+VISIBLE_OPACITY: Final = 0.3
 
 
 @dataclass(frozen=True)
@@ -67,37 +69,48 @@ def draw_phantom(
         pneumonia: whether one lung has an opacity; None lets the seed decide.
     """
     random = np.random.default_rng(seed)
-    y, x = np.mgrid[0:rows, 0:columns]
-    y = (y + 0.5) / rows
-    x = ((x + 0.5) / columns - 0.5) / random.uniform(0.94, 1.06)
-    y = (y - 0.5) / random.uniform(0.95, 1.05) + 0.5 + random.uniform(-0.02, 0.02)
-
-    right = _lung(x, y, side=-1, apex=random.uniform(0.13, 0.17), base=random.uniform(0.74, 0.78))
-    left = _lung(x, y, side=1, apex=random.uniform(0.13, 0.17), base=random.uniform(0.77, 0.81))
-    heart = _ellipse(x, y, 0.055, 0.62, random.uniform(0.13, 0.155), 0.16, turn=-0.5)
-    has_opacity = bool(random.random() < 0.5) if pneumonia is None else pneumonia
-    opacity = _opacity(x, y, random, right > 0.5, left > 0.5) if has_opacity else np.zeros_like(x)
-
-    lungs = np.maximum(right, left)
-    absorption = 1.9 * _body(x, y)
-    absorption -= 1.25 * lungs
-    absorption += 0.75 * heart + 0.55 * _spine(x, y) + 0.35 * _mediastinum(x, y)
-    absorption += _ribs(x, y, lungs) + _clavicles(x, y)
-    absorption += 0.10 * lungs * _texture(random, rows, columns)
-    absorption += 0.55 * opacity * (1 + 0.25 * _texture(random, rows, columns))
-
-    blur = 0.004 * max(rows, columns)
-    film = ndimage.gaussian_filter(absorption, blur)
-    film += random.normal(0, 0.025, film.shape)
-    film = (film - film.min()) / (film.max() - film.min())
-    stored = np.rint(film ** random.uniform(0.85, 1.15) * (2**BITS_STORED - 1))
+    chest = anatomy.draw_habitus(random, rows, columns)
+    outside_right, outside_left = anatomy.lung_distance(chest, -1), anatomy.lung_distance(chest, 1)
+    right_hw, left_hw = outside_right < 0, outside_left < 0
+    opacity = np.zeros((rows, columns), dtype=np.float32)
+    if random.random() < 0.5 if pneumonia is None else pneumonia:
+        side = int(random.choice((-1, 1)))
+        lung_hw = right_hw if side < 0 else left_hw
+        opacity = anatomy.consolidation(chest, random, lung_hw, side)
+    absorption = _absorption(chest, random, np.minimum(outside_right, outside_left), opacity)
     return Phantom(
         seed=seed,
-        stored_hw=stored.astype(np.uint16),
-        right_lung_hw=right > 0.5,
-        left_lung_hw=left > 0.5,
-        opacity_hw=opacity > 0.3,
+        stored_hw=_exposed(absorption, random),
+        right_lung_hw=right_hw,
+        left_lung_hw=left_hw,
+        opacity_hw=opacity > VISIBLE_OPACITY,
     )
+
+
+def _absorption(
+    chest: anatomy.Habitus, random: np.random.Generator, outside_lungs: Grid, opacity: Grid
+) -> Grid:
+    """Everything that an X-ray meets on its way, added up."""
+    air = anatomy.inside(outside_lungs, 0.003)
+    airiness = random.uniform(0.58, 0.68) * (1 - 0.8 * opacity)
+    tissue = anatomy.trunk(chest) * (1 - airiness * air)
+    lung_detail = air * (1 - 0.7 * opacity) * anatomy.vessels(chest, random)
+    lung_detail += 0.008 * air * anatomy.mottling(random, air.shape, 0.012)
+    lung_detail += 0.012 * opacity * anatomy.mottling(random, air.shape, 0.05)
+    bones = anatomy.ribs(chest) + anatomy.spine(chest) + anatomy.shoulder_girdle(chest)
+    soft_parts = anatomy.heart(chest) * (0.35 + 0.65 * air)
+    uneven = 0.025 * anatomy.mottling(random, air.shape, 0.4)
+    return np.asarray(tissue + lung_detail + bones + soft_parts + uneven * (tissue > 0.05))
+
+
+def _exposed(absorption: Grid, random: np.random.Generator) -> NDArray[np.uint16]:
+    """Stored values: dense parts saturate as on film, the detector adds its grain."""
+    grey = 1 - np.exp(-random.uniform(1.5, 2.0) * np.clip(absorption, 0, None))
+    grey = ndimage.gaussian_filter(grey, 0.0009 * grey.shape[0])
+    grey += random.normal(0, 0.006, grey.shape).astype(np.float32)
+    low, high = np.percentile(grey, (0.1, 99.9))
+    unit = np.clip((grey - low) / (high - low), 0, 1)
+    return np.asarray(np.rint(unit * (2**BITS_STORED - 1)), dtype=np.uint16)
 
 
 def phantom_dataset(
@@ -108,8 +121,12 @@ def phantom_dataset(
     sop_instance_uid: str | None = None,
     patient_id: str = "PHANTOM",
     patient_name: str = "Phantom^Chest",
+    photometric: Literal["MONOCHROME1", "MONOCHROME2"] = "MONOCHROME2",
+    bits_stored: int = BITS_STORED,
+    pixel_spacing_mm: tuple[float, float] | None = None,
+    transfer_syntax: UID = ExplicitVRLittleEndian,
 ) -> Dataset:
-    """A Digital X-Ray Image for presentation (PS3.3 A.26) of a phantom, uncompressed.
+    """A Digital X-Ray Image for presentation (PS3.3 A.26) of a phantom.
 
     Args:
         phantom: the drawing.
@@ -118,156 +135,50 @@ def phantom_dataset(
         sop_instance_uid: SOP Instance UID.
         patient_id: of the invented patient.
         patient_name: of the invented patient.
+        photometric: Photometric Interpretation; MONOCHROME1 stores the inverted film.
+        bits_stored: depth of the stored values, 8 to 16.
+        pixel_spacing_mm: row and column spacing; as on a film of 350 mm width where left out.
+        transfer_syntax: a little endian one, uncompressed or one that pydicom can encode.
+
+    Returns:
+        The object with file meta information.
     """
     name = str(phantom.seed)
-    rows, columns = phantom.stored_hw.shape
-    dataset = Dataset()
-    dataset.SpecificCharacterSet = "ISO_IR 192"
-    dataset.SOPClassUID = DigitalXRayImageStorageForPresentation
-    dataset.SOPInstanceUID = sop_instance_uid or derived_uid("phantom image", name)
-    dataset.StudyInstanceUID = study_uid or derived_uid("phantom study", name)
-    dataset.SeriesInstanceUID = series_uid or derived_uid("phantom series", name)
-    dataset.PatientName, dataset.PatientID = patient_name, patient_id
-    dataset.PatientBirthDate, dataset.PatientSex = "", "O"
-    dataset.StudyDate, dataset.StudyTime, dataset.StudyID = "20260102", "101500", "1"
-    dataset.AccessionNumber = dataset.ReferringPhysicianName = ""
-    dataset.StudyDescription = "Chest phantom"
-    dataset.Modality, dataset.Manufacturer = "DX", "Phantom"
-    dataset.SeriesNumber = dataset.InstanceNumber = "1"
-    dataset.ContentDate, dataset.ContentTime = "20260102", "101500"
-    dataset.ImageType = ["ORIGINAL", "PRIMARY"]
-    dataset.PresentationIntentType = "FOR PRESENTATION"
-    dataset.BodyPartExamined, dataset.ImageLaterality = "CHEST", "U"
-    dataset.AnatomicRegionSequence = [_code("43799004", "Chest")]
-    dataset.ViewCodeSequence = [_code("272479007", "postero-anterior")]
-    dataset.ViewPosition, dataset.PatientOrientation = "PA", ["L", "F"]
-    dataset.PositionerType = dataset.DetectorType = ""
-    spacing = f"{PIXEL_SPACING_MM / columns:.5f}"
-    dataset.PixelSpacing = dataset.ImagerPixelSpacing = [spacing, spacing]
-    dataset.AcquisitionContextSequence = []
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.Rows, dataset.Columns = rows, columns
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, BITS_STORED, BITS_STORED - 1
-    dataset.PixelRepresentation = 0
-    dataset.PixelIntensityRelationship, dataset.PixelIntensityRelationshipSign = "LOG", -1
-    dataset.RescaleIntercept, dataset.RescaleSlope, dataset.RescaleType = "0", "1", "US"
-    dataset.PresentationLUTShape = "IDENTITY"
-    dataset.WindowCenter, dataset.WindowWidth = "2048", "4096"
-    dataset.LossyImageCompression, dataset.BurnedInAnnotation = "00", "NO"
-    dataset.PixelData = phantom.stored_hw.astype("<u2").tobytes()
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
-    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
-    dataset.file_meta = meta
+    spacing_mm = pixel_spacing_mm or (FILM_WIDTH_MM / phantom.stored_hw.shape[1],) * 2
+    dataset = frontal_chest_dx(
+        _at_depth(phantom.stored_hw, bits_stored, inverted=photometric == "MONOCHROME1"),
+        bits_stored=bits_stored,
+        sop_instance_uid=UID(sop_instance_uid or derived_uid("phantom image", name)),
+        study_uid=UID(study_uid or derived_uid("phantom study", name)),
+        series_uid=UID(series_uid or derived_uid("phantom series", name)),
+        view="PA",
+        imager_spacing_mm=spacing_mm,
+    )
+    dataset.PixelSpacing = dataset.ImagerPixelSpacing
+    dataset.PatientName, dataset.PatientID, dataset.PatientSex = patient_name, patient_id, "O"
+    dataset.StudyDate = dataset.ContentDate = "20260102"
+    dataset.StudyTime = dataset.ContentTime = "101500"
+    dataset.StudyID, dataset.StudyDescription = "1", "Chest phantom"
+    dataset.Manufacturer = "Phantom"
+    if photometric == "MONOCHROME1":
+        dataset.PhotometricInterpretation, dataset.PresentationLUTShape = photometric, "INVERSE"
+        dataset.PixelIntensityRelationshipSign = 1
+    if transfer_syntax.is_encapsulated:
+        dataset.compress(transfer_syntax, generate_instance_uid=False)
+    dataset.file_meta.TransferSyntaxUID = transfer_syntax
     return dataset
 
 
-def _code(value: str, meaning: str) -> Dataset:
-    """A SNOMED CT code item (PS3.3 8.8)."""
-    item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "SCT", meaning
-    return item
-
-
-def _smooth(distance: Grid, softness: float = 0.008) -> Grid:
-    """1 where a signed distance is negative, 0 where it is positive, soft between."""
-    return np.asarray(1 / (1 + np.exp(np.clip(distance / softness, -40, 40))))
-
-
-def _ellipse(
-    x: Grid, y: Grid, cx: float, cy: float, half_width: float, half_height: float, turn: float = 0.0
-) -> Grid:
-    u = (x - cx) * np.cos(turn) + (y - cy) * np.sin(turn)
-    v = -(x - cx) * np.sin(turn) + (y - cy) * np.cos(turn)
-    radius = np.hypot(u / half_width, v / half_height)
-    return _smooth((radius - 1) * min(half_width, half_height))
-
-
-def _lung(x: Grid, y: Grid, *, side: int, apex: float, base: float) -> Grid:
-    """A lung field: rounded apex, bowed chest wall, straight mediastinum, domed diaphragm."""
-    across = x * side
-    depth = np.clip((y - apex) / (base + 0.06 - apex), 0, 1)
-    wall = 0.085 + 0.275 * np.sqrt(1 - (1 - depth) ** 2.6) - 0.035 * depth**4
-    medial = 0.055 + 0.012 * np.cos(depth * np.pi)
-    dome = (
-        base
-        - 0.055 * np.exp(-(((across - 0.17) / 0.10) ** 2))
-        + 0.30 * (np.clip(across - 0.22, 0, None) ** 1.25)
-    )
-    top = apex + 0.7 * np.clip(np.abs(across - 0.13) - 0.02, 0, None) ** 1.5
-    outside = np.maximum.reduce([across - wall, medial - across, y - dome, top - y])
-    return _smooth(outside)
-
-
-def _body(x: Grid, y: Grid) -> Grid:
-    """Trunk, shoulders and neck."""
-    trunk_half_width = 0.43 + 0.03 * np.sin(y * 3)
-    trunk = _smooth(np.maximum(np.abs(x) - trunk_half_width, 0.17 - y), 0.015)
-    shoulders = _ellipse(x, y, 0.0, 0.30, 0.50, 0.20)
-    neck = _smooth(np.maximum(np.abs(x) - 0.10, y - 0.3), 0.015)
-    thickness = (
-        0.75 + 0.25 * np.sqrt(np.clip(1 - (x / 0.5) ** 2, 0, 1)) + 0.35 * _smooth(0.8 - y, 0.05)
-    )
-    return np.asarray(np.maximum.reduce([trunk, shoulders, 0.8 * neck]) * thickness)
-
-
-def _spine(x: Grid, y: Grid) -> Grid:
-    column = np.exp(-((x / 0.038) ** 4))
-    return np.asarray(column * (0.75 + 0.25 * np.cos(y * 2 * np.pi * 17)) * (0.6 + 0.5 * y))
-
-
-def _mediastinum(x: Grid, y: Grid) -> Grid:
-    arch = _ellipse(x, y, 0.045, 0.34, 0.05, 0.06)
-    column = _smooth(np.abs(x) - 0.062, 0.015) * _smooth(y - 0.9, 0.05)
-    return np.asarray(np.maximum(column, arch))
-
-
-def _ribs(x: Grid, y: Grid, lungs: Grid) -> Grid:
-    """Nine pairs of ribs that fall away from the spine and turn back at the chest wall."""
-    total = np.zeros_like(x)
-    across = np.abs(x)
-    cage = _smooth(across - 0.40, 0.01) * _smooth(0.03 - across, 0.01)
-    for number in range(9):
-        start = 0.15 + 0.068 * number
-        posterior = start + 0.30 * across**1.25 - 0.02 * np.sin(across * 8)
-        anterior = start + 0.19 - 0.35 * (across - 0.05)
-        for line, strength in ((posterior, 0.24), (anterior, 0.08)):
-            total += strength * np.exp(-(((y - line) / 0.0115) ** 4))
-    return total * cage * (0.35 + 0.65 * lungs)
-
-
-def _clavicles(x: Grid, y: Grid) -> Grid:
-    across = np.abs(x)
-    line = 0.205 - 0.22 * np.clip(across - 0.05, 0, None) + 0.25 * np.clip(across - 0.2, 0, None)
-    reach = _smooth(across - 0.36, 0.01) * _smooth(0.045 - across, 0.01)
-    return np.asarray(0.38 * np.exp(-(((y - line) / 0.014) ** 4)) * reach)
-
-
-def _texture(random: np.random.Generator, rows: int, columns: int) -> Grid:
-    """Vessel-like mottling: noise at three scales, unit variance."""
-    total = np.zeros((rows, columns))
-    for share in (0.006, 0.015, 0.04):
-        layer = ndimage.gaussian_filter(random.normal(size=(rows, columns)), share * rows)
-        total += layer / layer.std()
-    return np.asarray(total / total.std())
-
-
-def _opacity(
-    x: Grid,
-    y: Grid,
-    random: np.random.Generator,
-    right: NDArray[np.bool_],
-    left: NDArray[np.bool_],
-) -> Grid:
-    """A soft consolidation in the lower or middle part of one lung."""
-    lung = right if random.random() < 0.5 else left
-    side = -1 if lung is right else 1
-    cx, cy = side * random.uniform(0.15, 0.24), random.uniform(0.45, 0.68)
-    radius = np.hypot((x - cx) / random.uniform(0.07, 0.12), (y - cy) / random.uniform(0.07, 0.13))
-    return np.asarray(np.exp(-(radius**2) / 1.2) * ndimage.gaussian_filter(lung.astype(float), 2))
+def _at_depth(
+    stored_hw: NDArray[np.uint16], bits_stored: int, *, inverted: bool
+) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Scale the drawing's values to another depth."""
+    largest = 2**bits_stored - 1
+    values_hw = stored_hw.astype(np.float64) * (largest / (2**BITS_STORED - 1))
+    values_hw = np.rint(largest - values_hw if inverted else values_hw)
+    if bits_stored <= 8:
+        return np.asarray(values_hw, dtype=np.uint8)
+    return np.asarray(values_hw, dtype=np.uint16)
 
 
 def main(

@@ -39,7 +39,7 @@ from dicom_io.contours import outlines
 from dicom_io.findings import Findings, ModelIdentity, Verdict
 from dicom_io.result_object import RESEARCH_ONLY, complete, elements_of, plain_text
 from dicom_io.source_attributes import patient_orientation, procedure_code, source_skeleton
-from dicom_io.spacing import lung_area_cm2, lung_area_percent, pixel_spacing
+from dicom_io.spacing import lung_area_cm2, lung_area_percent, pixel_spacing, spacing_of
 from dicom_io.uids import (
     MANUFACTURER,
     MANUFACTURER_MODEL_NAME,
@@ -298,9 +298,8 @@ def _library_images(source: Dataset) -> list[Dataset] | None:
     """The source for the image library, if it has what the library must say of a radiograph."""
     image = source_skeleton(source)
     image.PatientOrientation = patient_orientation(source)
-    image.ImagerPixelSpacing = source.get("ImagerPixelSpacing")
-    if image.Modality not in ("CR", "DX") or not image.PatientOrientation:
+    spacing = spacing_of(source, "ImagerPixelSpacing")
+    if image.Modality not in ("CR", "DX") or not image.PatientOrientation or spacing is None:
         return None
-    if not image.ImagerPixelSpacing or len(image.ImagerPixelSpacing) != 2:
-        return None
+    image.ImagerPixelSpacing = [float(f"{value:.6g}") for value in spacing]
     return [image]

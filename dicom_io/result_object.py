@@ -175,7 +175,7 @@ def _instance_number(source: Dataset) -> int:
     """The source's number, so that results are listed in the order of their sources."""
     try:
         number = int(source.get("InstanceNumber") or 1)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return 1
     return number if 1 <= number < 2**31 else 1
 

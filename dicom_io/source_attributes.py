@@ -223,26 +223,38 @@ def local_time(created: datetime, source: Dataset) -> datetime:
         The time in the source's zone where it names one, else ``created`` as given; naive.
     """
     element = _valid_element(source, "TimezoneOffsetFromUTC")
-    offset = str(element.value or "") if element is not None else ""
-    if created.tzinfo is not None and re.fullmatch(r"[+-]\d{4}", offset):
-        minutes = int(offset[1:3]) * 60 + int(offset[3:])
-        zone = timezone(timedelta(minutes=-minutes if offset[0] == "-" else minutes))
-        created = created.astimezone(zone)
+    if created.tzinfo is not None and element is not None and element.value:
+        created = created.astimezone(timezone(_utc_offset(str(element.value))))
     return created.replace(tzinfo=None)
+
+
+def _utc_offset(text: str) -> timedelta:
+    """Read ``&ZZXX`` of PS3.3 C.12.1.1.8.
+
+    Raises:
+        ValueError: no offset that exists on Earth.
+    """
+    if not re.fullmatch(r"[+-]\d{2}[0-5]\d", text):
+        raise ValueError("not an offset from UTC")
+    offset = timedelta(hours=int(text[1:3]), minutes=int(text[3:]))
+    offset = -offset if text[0] == "-" else offset
+    if not timedelta(hours=-12) <= offset <= timedelta(hours=14):
+        raise ValueError("no zone has this offset from UTC")
+    return offset
 
 
 _MULTI_BYTE: Final = ("58", "87", "49", "59")
 
 
 def _defined_term(given: str) -> str:
-    """Correct the spelling of one term; what cannot be recognised is left as it is."""
+    """Correct the spelling of one term; empty if it means none that the standard defines."""
     term = re.sub(r"[\s_-]+", " ", given.strip().upper())
     if term in ("", "ISO IR 6"):
         return ""
     if term in ("UTF 8", "UTF8", "ISO IR 192", "ISO 2022 IR 192"):
         return "ISO_IR 192"
     term = term.replace("ISO IR ", "ISO_IR ")
-    return term if term in DEFINED_CHARACTER_SETS else given
+    return term if term in DEFINED_CHARACTER_SETS else ""
 
 
 def _identifying_element(source: Dataset, keyword: str) -> DataElement:
@@ -286,6 +298,8 @@ def _checked(keyword: str, vr: str, value: object) -> object:
         value = str(value).strip().replace("." if vr == "DA" else ":", "")
         if vr == "DA":
             datetime.strptime(value, "%Y%m%d")
+    if keyword == "TimezoneOffsetFromUTC":
+        _utc_offset(str(value))
     if keyword == "PatientSex":
         value = str(value).strip().upper()
         if value not in ("M", "F", "O"):

@@ -51,10 +51,10 @@ def pixel_spacing(dataset: Dataset) -> Spacing | None:
     Returns:
         The spacing, or None where Pixel Spacing is missing or unusable.
     """
-    values = _pair(dataset, "PixelSpacing", SMALLEST_SPACING_MM, LARGEST_SPACING_MM)
+    values = spacing_of(dataset, "PixelSpacing")
     if values is None:
         return None
-    imager = _pair(dataset, "ImagerPixelSpacing", SMALLEST_SPACING_MM, LARGEST_SPACING_MM)
+    imager = spacing_of(dataset, "ImagerPixelSpacing")
     if dataset.get("PixelSpacingCalibrationType") in ("GEOMETRY", "FIDUCIAL"):
         plane = SpacingPlane.PATIENT
     elif imager is None:
@@ -73,11 +73,16 @@ def display_aspect(dataset: Dataset) -> float:
         Ratio, whichever comes first; 1.0 where none is usable. In [1/4, 4].
     """
     for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
-        values = _pair(dataset, keyword, SMALLEST_SPACING_MM, LARGEST_SPACING_MM)
+        values = spacing_of(dataset, keyword)
         if values is not None:
             return _plausible_aspect(values)
     ratio = _pair(dataset, "PixelAspectRatio", 1.0, 100_000.0)
     return 1.0 if ratio is None else _plausible_aspect(ratio)
+
+
+def spacing_of(dataset: Dataset, keyword: str) -> tuple[float, float] | None:
+    """Row and column spacing in mm of a spacing attribute, or None where it is unusable."""
+    return _pair(dataset, keyword, SMALLEST_SPACING_MM, LARGEST_SPACING_MM)
 
 
 def lung_area_cm2(mask_hw: NDArray[np.bool_], dataset: Dataset) -> float | None:

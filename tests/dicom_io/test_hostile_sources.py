@@ -1,0 +1,81 @@
+"""Whatever bytes stand in a source's attributes, its result is built and can be read."""
+
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+
+from dicom_io.result_object import decoded, encoded
+from dicom_io.result_set import build_result_set
+from dicom_io.source_attributes import IDENTIFYING, OPTIONAL, REQUIRED_IF_VALID
+from dicom_io.uids import ResultKind
+from tests.dicom_io.sources import findings_in, radiograph
+
+CREATED = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
+VECTOR_KINDS = {ResultKind.SEGMENTATION, ResultKind.PRESENTATION_STATE, ResultKind.REPORT}
+
+ATTACKED = (
+    *IDENTIFYING, *REQUIRED_IF_VALID, *OPTIONAL,
+    "SpecificCharacterSet", "PatientOrientation", "ViewPosition", "InstanceNumber", "Modality",
+    "PixelSpacing", "ImagerPixelSpacing", "PixelSpacingCalibrationType", "PixelAspectRatio",
+    "Manufacturer", "SoftwareVersions", "StationName", "BurnedInAnnotation",
+    "LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod",
+    "WindowCenter", "WindowWidth", "RescaleSlope", "RescaleIntercept", "RescaleType",
+    "VOILUTFunction", "PresentationLUTShape", "PositionReferenceIndicator",
+)  # fmt: skip
+
+
+def attacked(contents):
+    source = radiograph()
+    pattern = source._dict[0x00100010]
+    for keyword, content in contents.items():
+        tag = tag_for_keyword(keyword)
+        source._dict[tag] = pattern._replace(
+            tag=tag, VR=dictionary_VR(tag), value=content, length=len(content)
+        )
+    return source
+
+
+LOOKALIKES = st.sampled_from(
+    [
+        b"", b"\\", b"\\\\\\", b"nan\\nan", b"inf\\inf", b"1e400\\1e400", b"0\\0", b"-1\\-1",
+        b"1\\1\\1", b"99999999999999999999", b"L\\L", b"\xff\xfe\x00", b"\x1b$B\x1b$B", b"=" * 9,
+        b"^" * 9, b"ISO 2022 IR 87\\ISO_IR 192", b"A" * 5000, b"\x00" * 64, b"+9999", b"00000000",
+    ]
+)  # fmt: skip
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from(ATTACKED), LOOKALIKES | st.binary(max_size=40), min_size=1, max_size=4
+    )
+)
+def test_no_attribute_can_stop_a_result(contents):
+    source = attacked(contents)
+    film_hw = np.zeros((source.Rows, source.Columns), np.uint8)
+    built = build_result_set(source, film_hw, findings_in(source), CREATED, VECTOR_KINDS)
+    for kind, result in built.items():
+        read = decoded(encoded(result))
+        assert read.SOPInstanceUID == result.SOPInstanceUID, kind
+        assert read.StudyInstanceUID == source.StudyInstanceUID
+
+
+@pytest.mark.parametrize(
+    ("keyword", "content"),
+    [
+        ("TimezoneOffsetFromUTC", b"+9999"),
+        ("SpecificCharacterSet", b"\x00\x01"),
+        ("InstanceNumber", b"99999999999999999999"),
+        ("ImagerPixelSpacing", b"inf\\inf"),
+        ("PatientSex", b"\xff"),
+    ],
+)
+def test_what_once_stopped_a_result_does_so_no_more(keyword, content):
+    source = attacked({keyword: content})
+    film_hw = np.zeros((source.Rows, source.Columns), np.uint8)
+    built = build_result_set(source, film_hw, findings_in(source), CREATED, set(ResultKind))
+    assert all(encoded(result) for result in built.values())

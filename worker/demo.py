@@ -335,7 +335,9 @@ def print_table(rows: list[Row], console: Console) -> None:
     """The table, where its files are, and whether everything arrived."""
     table = PrintedTable(title="Research use only. Not for diagnosis.")
     for name in ("study", "verdict", "probability", "lungs %", "lungs cm2", "seconds"):
-        table.add_column(name, justify="left" if name in ("study", "verdict") else "right")
+        table.add_column(
+            name, justify="left" if name in ("study", "verdict") else "right", overflow="fold"
+        )
     for row in rows:
         state = f"{row.state}: " if row.state in ("rejected", "failed") else ""
         verdict = row.verdict.removeprefix(state)

@@ -1,6 +1,8 @@
 """Engine, transactions and schema of the node's database: SQLite by default, or PostgreSQL."""
 
+import logging
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +14,12 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from dicom_io.errors import SettingsError
+
+_LOG = logging.getLogger(__name__)
 
 PROJECT_ROOT: Final = Path(__file__).parent.parent
 BUSY_TIMEOUT_MS: Final = 15_000
@@ -44,6 +49,19 @@ class Database:
         engine = self.engine.execution_options(multimix_read_only=True)
         with Session(engine, expire_on_commit=False) as session:
             yield session
+
+    def wait_until_reachable(self, pause_seconds: float = 1.0) -> None:
+        """Wait until the database server answers; says once that it does not."""
+        warned = False
+        while True:
+            try:
+                with self.engine.connect():
+                    return
+            except OperationalError as cause:
+                if not warned:
+                    _LOG.warning("waiting for the database (%s)", type(cause).__name__)
+                warned = True
+                time.sleep(pause_seconds)
 
     def upgrade_to_head(self) -> None:
         """Create or update the schema."""

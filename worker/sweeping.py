@@ -45,6 +45,7 @@ class SweepRules:
         forgotten_after: a wake-up that nobody followed for so long is lost if the queue is empty.
         repeated_after: it is repeated after so long in any case.
         heartbeat_every: pause between two heartbeat tasks.
+        heartbeat_retry: pause after one that the broker could not take.
     """
 
     most_attempts: int
@@ -52,6 +53,7 @@ class SweepRules:
     forgotten_after: timedelta = timedelta(seconds=5)
     repeated_after: timedelta = timedelta(minutes=10)
     heartbeat_every: timedelta = timedelta(seconds=10)
+    heartbeat_retry: timedelta = timedelta(seconds=1)
 
 
 class Sweeper:
@@ -223,6 +225,7 @@ class Sweeper:
         self._next_heartbeat = now + self._rules.heartbeat_every
         for queue in QUEUES:
             if not self._waker.ask_for_sign_of_life(queue):
+                self._next_heartbeat = now + self._rules.heartbeat_retry
                 return
 
     def _is_unheard(self, woken_at: datetime | None, waiting: int, now: datetime) -> bool:

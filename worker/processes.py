@@ -1,0 +1,112 @@
+"""The node's parts that are processes of their own, each in the foreground until it is stopped."""
+
+import logging
+import os
+import signal
+import socket
+import threading
+from typing import Final
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from dicom_io.listener import AllowedPeer, Listener, ListenerConfiguration
+from dicom_io.storage import InstanceStore
+from worker.database import Database
+from worker.embedded_broker import broker_url, prepare_embedded_broker
+from worker.intake import DatabaseIntake
+from worker.peers import enter_targets
+from worker.queueing import Waker, create_app
+from worker.settings import Settings
+from worker.sweeping import Sweeper, SweepRules
+
+_LOG = logging.getLogger(__name__)
+_SWEEP_SECONDS: Final = 0.25
+_PAUSE_AFTER_FAILURE_SECONDS: Final = 1.0
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that is set by SIGTERM and SIGINT."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def run_listener(settings: Settings, stop: threading.Event) -> None:
+    """Take associations until told to stop; then let the open ones finish.
+
+    Raises:
+        SettingsError: the address cannot be listened on, or the database has another schema.
+        StorageError: the store cannot be written.
+    """
+    database = _open_database(settings)
+    intake = DatabaseIntake(
+        database,
+        f"{socket.gethostname()}:{settings.listener_port}",
+        settings.quiet,
+        settings.longest_wait,
+    )
+    abandoned = intake.close_abandoned_associations()
+    if abandoned:
+        _LOG.warning("closed %d associations that an earlier listener left open", abandoned)
+    store = InstanceStore(settings.store_directory, settings.low_water_mark_mib * 1024 * 1024)
+    with Listener(listener_configuration(settings), store, intake):
+        while not stop.wait(1):
+            try:
+                intake.retry_unrecorded()
+            except SQLAlchemyError as cause:
+                _LOG.warning("ends of associations wait for the database: %s", type(cause).__name__)
+    database.close()
+
+
+def listener_configuration(settings: Settings) -> ListenerConfiguration:
+    """The settings as the listener takes them."""
+    return ListenerConfiguration(
+        ae_title=settings.ae_title,
+        host=settings.listener_host,
+        port=settings.listener_port,
+        allowed_calling=tuple(
+            AllowedPeer(peer.ae_title, () if peer.network == "*" else (peer.network,))
+            for peer in settings.allowed_peers
+        ),
+    )
+
+
+def run_sweeper(settings: Settings, stop: threading.Event) -> None:
+    """Set going what is due, until told to stop; a database or broker that is away is waited for.
+
+    Raises:
+        SettingsError: no broker is named, or the database has another schema.
+    """
+    database = _open_database(settings)
+    with database.writing() as session:
+        enter_targets(session, settings.targets)
+    waker = Waker(create_app(settings, broker_url(settings)))
+    sweeper = Sweeper(database, waker, SweepRules(most_attempts=settings.most_attempts))
+    failing = False
+    pause = _SWEEP_SECONDS
+    while not stop.wait(pause):
+        try:
+            sweeper.sweep()
+        except SQLAlchemyError as cause:
+            if not failing:
+                _LOG.warning("the database is away (%s)", type(cause).__name__)
+            failing, pause = True, _PAUSE_AFTER_FAILURE_SECONDS
+        else:
+            if failing:
+                _LOG.warning("the database is back")
+            failing, pause = False, _SWEEP_SECONDS
+    database.close()
+
+
+def run_embedded_broker(settings: Settings) -> None:
+    """Become the embedded broker; does not return."""
+    command = prepare_embedded_broker(settings)
+    os.execv(command[0], command)  # noqa: S606 - our own program, no shell wanted
+
+
+def _open_database(settings: Settings) -> Database:
+    database = Database(settings.resolved_database_url)
+    database.wait_until_reachable()
+    database.require_current_schema()
+    return database

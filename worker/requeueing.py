@@ -1,0 +1,106 @@
+"""An operator's second chance: what failed or was rejected is tried again from where it stopped."""
+
+from datetime import datetime
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from dicom_io.errors import IllegalTransition
+from worker.events import EventKind, record
+from worker.studies import Step, StudyState
+from worker.study_steps import FINAL_STATES, take_step
+from worker.tables import Delivery, DeliveryState, Inference, InferenceState, Instance, Study
+
+_WITHOUT_RESULT = (InferenceState.STARTED, InferenceState.REJECTED, InferenceState.FAILED)
+_NOT_SENT = (DeliveryState.FAILED, DeliveryState.NOT_TAKEN)
+
+
+def requeue_study(session: Session, study_key: int, now: datetime) -> StudyState:
+    """Try a study again: its dead letters where only these are left, else also its reading.
+
+    Films that have results keep them, unless another model reads the study now.
+
+    Args:
+        session: the transaction.
+        study_key: the study.
+        now: the time.
+
+    Returns:
+        The state in which the study is now.
+
+    Raises:
+        IllegalTransition: the study is still at work, or holds nothing that could be read.
+    """
+    study = session.scalars(
+        select(Study).where(Study.study_key == study_key).with_for_update()
+    ).one()
+    if study.state not in FINAL_STATES:
+        raise IllegalTransition(
+            f"study {study.study_uid} is {study.state.value}; it is still at work"
+        )
+    if study.study_uid is None:
+        raise IllegalTransition(
+            f"object no. {study_key} names no study and cannot be read ({study.reason}); "
+            "send it again with all its UIDs"
+        )
+    sent_again = _requeue_deliveries(session, study_key, now)
+    unread = _forget_attempts(session, study_key)
+    only_deliveries = bool(sent_again) and not unread and study.state is StudyState.FAILED
+    target = StudyState.DELIVERING if only_deliveries else StudyState.READY
+    take_step(
+        session,
+        study_key,
+        study.state,
+        target,
+        Step.REQUEUED,
+        now,
+        changes={"attempts": 0, "next_attempt_at": None, "woken_at": None, "ready_at": now},
+    )
+    return target
+
+
+def failed_studies(session: Session) -> list[int]:
+    """Keys of all studies that have failed."""
+    return list(
+        session.scalars(
+            select(Study.study_key)
+            .where(Study.state == StudyState.FAILED)
+            .order_by(Study.study_key)
+        )
+    )
+
+
+def _requeue_deliveries(session: Session, study_key: int, now: datetime) -> int:
+    again = session.scalars(
+        update(Delivery)
+        .where(Delivery.study_key == study_key, Delivery.state.in_(_NOT_SENT))
+        # The time after which it is given up counts anew.
+        .values(
+            state=DeliveryState.PENDING,
+            attempts=0,
+            created_at=now,
+            next_attempt_at=now,
+            finished_at=None,
+        )
+        .returning(Delivery.delivery_key)
+    ).all()
+    if again:
+        record(
+            session,
+            EventKind.RESULT_REQUEUED,
+            now,
+            study_key=study_key,
+            detail={"deliveries": len(again)},
+        )
+    return len(again)
+
+
+def _forget_attempts(session: Session, study_key: int) -> int:
+    """Let films without a result be read as if for the first time; the log keeps what was."""
+    films = select(Instance.instance_key).where(Instance.study_key == study_key)
+    forgotten = session.scalars(
+        delete(Inference)
+        .where(Inference.instance_key.in_(films), Inference.state.in_(_WITHOUT_RESULT))
+        .returning(Inference.inference_key)
+    ).all()
+    return len(forgotten)

@@ -1,0 +1,129 @@
+"""What one worker process works with; opened in the process itself, never before a fork.
+
+Torch must not run in the parent of forked workers, and a database connection must not be shared
+over a fork; so this module imports the model only when a process opens.
+"""
+
+import logging
+import os
+import socket
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from pydicom import Dataset
+
+from dicom_io.findings import ModelIdentity
+from dicom_io.sender import RemoteAE, SendOutcome, send
+from dicom_io.storage import InstanceStore
+from worker.backoff import Backoff
+from worker.database import Database, insert_if_absent
+from worker.delivery import DeliveryRules, ResultSender
+from worker.intake import utc_now
+from worker.models import register_model
+from worker.peers import enter_targets
+from worker.settings import Settings
+from worker.study_reading import ReadingRules, StudyReader
+from worker.tables import QueueHeartbeat
+
+_LOG = logging.getLogger(__name__)
+
+
+class WorkerProcess:
+    """Database, store, sender and, where films are read, the model.
+
+    Args:
+        settings: of the node.
+        reads: whether the process reads films, and so needs the model.
+
+    Raises:
+        SettingsError: the database's schema is not the one of this program.
+        CheckpointError: the model directory is damaged, or its version names other weights here.
+    """
+
+    def __init__(self, settings: Settings, reads: bool) -> None:
+        self._settings = settings
+        self.database = Database(settings.resolved_database_url)
+        self.database.wait_until_reachable()
+        self.database.require_current_schema()
+        self.store = InstanceStore(
+            settings.store_directory, settings.low_water_mark_mib * 1024 * 1024
+        )
+        with self.database.writing() as session:
+            enter_targets(session, settings.targets)
+        self.sender = ResultSender(self.database, self.store, _send, delivery_rules(settings))
+        self.reader = self._make_reader() if reads else None
+
+    def read_study(self, study_key: int) -> list[int]:
+        """Read a study; see ``StudyReader.read_study``."""
+        if self.reader is None:
+            self.reader = self._make_reader()
+        return self.reader.read_study(study_key)
+
+    def deliver_to(self, peer_key: int) -> None:
+        """Send what is due to a target; see ``ResultSender.deliver_to``."""
+        self.sender.deliver_to(peer_key)
+
+    def answer_heartbeat(self, queue: str) -> None:
+        """Note that a task of this queue was taken just now."""
+        seen = {"seen_at": utc_now(), "host": socket.gethostname(), "process": os.getpid()}
+        with self.database.writing() as session:
+            if not insert_if_absent(session, QueueHeartbeat, queue=queue, **seen):
+                row = session.get_one(QueueHeartbeat, queue)
+                for name, value in seen.items():
+                    setattr(row, name, value)
+
+    def _make_reader(self) -> StudyReader:
+        import numpy as np
+
+        from model.predictor import Predictor
+        from worker.reading import Reading, read_radiograph
+
+        settings = self._settings
+        _share_processors(settings.reader_processes)
+        predictor = Predictor.load(settings.model_directory, settings.device)
+        card = predictor.card
+        # The first pass is the slowest; it shall not be a patient's.
+        predictor.predict(np.zeros((card.input_side, card.input_side), dtype=np.uint8))
+        with self.database.writing() as session:
+            identity = ModelIdentity(card.name, card.version, card.weights_sha256)
+            model_key = register_model(session, identity, utc_now())
+
+        def read(dataset: Dataset, created: datetime) -> Reading:
+            return read_radiograph(dataset, predictor, created)
+
+        _LOG.info("model %s %s is loaded", card.name, card.version)
+        return StudyReader(self.database, self.store, model_key, read, reading_rules(settings))
+
+
+def reading_rules(settings: Settings) -> ReadingRules:
+    """The settings' rules of reading."""
+    return ReadingRules(
+        lease=settings.lease,
+        most_attempts=settings.most_attempts,
+        slice_seconds=settings.reading_time_limit_seconds / 2,
+        backoff=Backoff(settings.retry_seconds, settings.longest_retry_seconds),
+    )
+
+
+def delivery_rules(settings: Settings) -> DeliveryRules:
+    """The settings' rules of delivery."""
+    return DeliveryRules(
+        ae_title=settings.ae_title,
+        lease=settings.lease,
+        batch=settings.send_batch,
+        backoff=Backoff(settings.retry_seconds, settings.longest_retry_seconds),
+        give_up_after=settings.give_up_after,
+    )
+
+
+def _send(paths: Sequence[Path], remote: RemoteAE) -> list[SendOutcome]:
+    return send(paths, remote)
+
+
+def _share_processors(processes: int) -> None:
+    """Several readers that each use all processor cores would only hinder each other."""
+    import torch
+
+    if processes > 1:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))

@@ -8,6 +8,7 @@ Change anything that alters ``network_image`` and raise ``PREPROCESSING_VERSION`
 every cache and checkpoint, and a mismatch is refused.
 """
 
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,8 +19,10 @@ from pydicom import Dataset
 from pydicom.multival import MultiValue
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
+from dicom_io.encoded_frame import require_whole_frame
 from dicom_io.errors import ImageRejected, RejectionReason
 from dicom_io.jpeg_extended import install_decoder
+from dicom_io.refusal import refusing
 
 PREPROCESSING_VERSION: Final = "1"
 
@@ -56,6 +59,7 @@ class Radiograph:
         return int(self.grey_hw.shape[1])
 
 
+@refusing(RejectionReason.UNREADABLE)
 def require_readable_image(dataset: Dataset) -> None:
     """Refuse, from the header alone, what must not even be decoded.
 
@@ -63,7 +67,8 @@ def require_readable_image(dataset: Dataset) -> None:
         dataset: a DICOM object; its pixel data is not touched.
 
     Raises:
-        ImageRejected: no pixel data, colour, multi-frame, or of absurd size.
+        ImageRejected: no pixel data, colour, multi-frame, of absurd size, or a header that cannot
+            be read.
     """
     if "PixelData" not in dataset:
         raise ImageRejected(RejectionReason.NOT_AN_IMAGE)
@@ -95,25 +100,23 @@ def decode(dataset: Dataset) -> Radiograph:
 
     Raises:
         ImageRejected: the object is no single grey image, too large, or cannot be decoded.
+        MemoryError: this machine is short of memory; the object may be fine.
     """
     require_readable_image(dataset)
     install_decoder()
-    try:
-        stored_hw = dataset.pixel_array
-    except Exception as cause:  # decoders raise whatever they like; all mean one thing
-        raise ImageRejected(RejectionReason.UNDECODABLE, _kind_of(cause)) from cause
-    if stored_hw.shape != (int(dataset.Rows), int(dataset.Columns)):
-        raise ImageRejected(RejectionReason.UNDECODABLE, "decoded size differs from the header")
-
-    valid_hw = ~_padding(stored_hw, dataset)
-    try:
+    with refusing(RejectionReason.UNDECODABLE):
+        require_whole_frame(dataset)
+        stored_hw = _stored_values(dataset)
+        if stored_hw.shape != (int(dataset.Rows), int(dataset.Columns)):
+            detail = "decoded size differs from the header"
+            raise ImageRejected(RejectionReason.UNDECODABLE, detail)
+        valid_hw = ~_padding(stored_hw, dataset)
         values_hw = np.asarray(apply_modality_lut(stored_hw, dataset), dtype=np.float32)
         values_hw = _apply_sensible_voi(values_hw, stored_hw, valid_hw, dataset)
-    except Exception as cause:  # broken LUTs raise many kinds; all mean one thing
-        raise ImageRejected(RejectionReason.UNDECODABLE, _kind_of(cause)) from cause
+        inverted = air_is_bright(dataset)
     if not np.isfinite(values_hw).all():
         raise ImageRejected(RejectionReason.UNDECODABLE, "pixel values are not finite")
-    if air_is_bright(dataset):
+    if inverted:
         values_hw = -values_hw
     return Radiograph(grey_hw=_to_unit_range(values_hw, valid_hw), valid_hw=valid_hw)
 
@@ -197,6 +200,24 @@ def _to_grey_levels(grey_hw: NDArray[np.float32], low: float, high: float) -> ND
     return np.asarray(np.rint(scaled_hw * 255.0), dtype=np.uint8)
 
 
+def _stored_values(dataset: Dataset) -> NDArray[np.integer[Any]]:
+    """Decode, minding films whose bits lie at the upper end of their 16 (PS3.5 8.1.1 of old).
+
+    High Bit has to be Bits Stored - 1 today, and pydicom takes it for that. Where the header says
+    otherwise the values tell: only truly shifted ones are too large for Bits Stored.
+    """
+    bits_stored, high_bit = int(dataset.BitsStored), int(dataset.get("HighBit") or 0)
+    shift = high_bit + 1 - bits_stored
+    if shift <= 0 or dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        return np.asarray(dataset.pixel_array)
+    whole = copy(dataset)
+    whole.BitsStored = high_bit + 1
+    values_hw = np.asarray(whole.pixel_array)
+    sign_bit = int(dataset.PixelRepresentation)
+    fits = np.abs(values_hw.astype(np.int64)).max() <= 2 ** (bits_stored - sign_bit)
+    return np.asarray(dataset.pixel_array) if fits else values_hw >> shift
+
+
 def _padding(stored_hw: NDArray[np.integer[Any]], dataset: Dataset) -> NDArray[np.bool_]:
     """Pixels that hold no image (PS3.3 C.7.5.1.1.2), compared in stored values."""
     first = dataset.get("PixelPaddingValue")
@@ -255,8 +276,3 @@ def _first(dataset: Dataset, keyword: str) -> float | None:
     if isinstance(value, MultiValue):
         value = value[0] if len(value) else None
     return None if value is None or value == "" else float(value)
-
-
-def _kind_of(cause: Exception) -> str:
-    """The kind of a decoder's error without its text, which may quote the dataset."""
-    return type(cause).__name__

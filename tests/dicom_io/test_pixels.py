@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.encaps import encapsulate, generate_frames
+from pydicom.uid import (
+    UID,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+)
 
 from dicom_io.errors import ImageRejected, RejectionReason
 from dicom_io.phantom import draw_phantom, phantom_dataset
@@ -66,6 +73,53 @@ def test_monochrome1_is_the_inverted_film() -> None:
         PixelData=(4095 - FILM.stored_hw).astype("<u2").tobytes(),
     )
     assert np.abs(input_of(inverted) - REFERENCE).max() <= 1
+
+
+def test_values_at_the_upper_end_of_their_bits_are_shifted_down() -> None:
+    left_aligned = film(HighBit=15, PixelData=(FILM.stored_hw << 4).astype("<u2").tobytes())
+    assert np.abs(input_of(left_aligned) - REFERENCE).max() <= 1
+
+
+def test_a_wrong_high_bit_alone_changes_nothing() -> None:
+    assert np.abs(input_of(film(HighBit=15)) - REFERENCE).max() <= 1
+
+
+def test_an_overlay_in_the_unused_bits_is_no_part_of_the_film() -> None:
+    with_overlay_hw = FILM.stored_hw | np.uint16(0x8000)
+    assert np.abs(input_of(film(PixelData=with_overlay_hw.tobytes())) - REFERENCE).max() <= 1
+
+
+def test_a_rescale_changes_nothing_but_the_unit() -> None:
+    rescaled = film(
+        RescaleSlope="0.5", RescaleIntercept="-100", WindowCenter="924", WindowWidth="2048"
+    )
+    assert np.abs(input_of(rescaled) - REFERENCE).max() <= 1
+
+
+def test_a_want_of_memory_is_no_fault_of_the_film(monkeypatch: pytest.MonkeyPatch) -> None:
+    def short_of_memory(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Dataset, "convert_pixel_data", short_of_memory)
+    with pytest.raises(MemoryError):
+        decode(film())
+
+
+@pytest.mark.parametrize("transfer_syntax", [JPEGLSLossless, JPEG2000Lossless, RLELossless])
+def test_a_compressed_film_that_breaks_off_or_lies_about_its_size_is_undecodable(
+    transfer_syntax: UID,
+) -> None:
+    compressed = phantom_dataset(FILM, transfer_syntax=transfer_syntax)
+    np.testing.assert_array_equal(input_of(compressed), REFERENCE)
+    frame = next(generate_frames(compressed.PixelData, number_of_frames=1))
+    truncated = phantom_dataset(FILM, transfer_syntax=transfer_syntax)
+    truncated.PixelData = encapsulate([frame[: len(frame) // 3]])
+    larger = phantom_dataset(FILM, transfer_syntax=transfer_syntax)
+    larger.Rows, larger.Columns = 9000, 9000
+    for broken in (truncated, larger):
+        with pytest.raises(ImageRejected) as refusal:
+            decode(broken)
+        assert refusal.value.reason is RejectionReason.UNDECODABLE
 
 
 def test_a_modality_lut_is_looked_up() -> None:

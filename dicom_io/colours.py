@@ -15,7 +15,7 @@ LEFT_LUNG_RGB: Final = (110, 245, 130)
 
 # Below the first value the film is left untouched: a gradient is never quite zero, and a haze over
 # the whole film would hide it for nothing. At 1 the second value of the film is covered.
-SALIENCY_STARTS_AT: Final = 0.20
+SALIENCY_STARTS_AT: Final = 0.25
 LARGEST_COVER: Final = 0.75
 COVER_EXPONENT: Final = 0.7
 

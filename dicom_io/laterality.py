@@ -5,7 +5,7 @@ patient's orientation (PS3.3 C.7.6.1.1.1) and are marked uncertain wherever it s
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from dicom_io.errors import ImageRejected, RejectionReason
 from dicom_io.findings import LungMasks
+from dicom_io.heart_side import heart_asymmetry
 from dicom_io.spacing import display_aspect
 
 SMALLEST_LUNGS_SHARE: Final = 0.04
@@ -34,50 +35,70 @@ WIDEST_SINGLE_LUNG: Final = 0.80
 NARROWEST_PAIR: Final = 0.60
 MIDDLE_BAND: Final = (0.40, 0.60)
 
+# Of 465 normal films 0.2 % and of 1,536 with pneumonia 2.6 % show this much heart on the right;
+# of the same films mirrored 95 % and 80 % do.
+CLEAR_HEART_ASYMMETRY: Final = 0.5
+
 FRONTAL_VIEW_POSITIONS: Final = frozenset({"AP", "PA"})
 
 
 @dataclass(frozen=True)
 class PatientAxis:
-    """Along which image axis the patient's right to left runs.
+    """How the patient lies in the image.
 
     Attributes:
-        axis: 0 along the columns (the film is rotated), 1 along the rows.
-        left_is_higher: whether a higher index is further to the patient's left.
+        axis: along which the patient's right to left runs: 1 along the rows, 0 along the columns
+            (the film is rotated).
+        left_is_higher: whether a higher index along it is further to the patient's left.
+        feet_are_higher: whether a higher index along the other axis is nearer to the feet.
         is_certain: whether the source says so.
         evidence: where this comes from, in words.
     """
 
     axis: int
     left_is_higher: bool
+    feet_are_higher: bool
     is_certain: bool
     evidence: str
 
 
-def split_lungs(mask_hw: NDArray[np.bool_], dataset: Dataset) -> LungMasks:
+def split_lungs(
+    mask_hw: NDArray[np.bool_],
+    dataset: Dataset,
+    grey_hw: NDArray[np.generic] | None = None,
+) -> LungMasks:
     """Split a mask of both lungs into the patient's right and left lung.
 
     Specks are left out; two lungs that touch are cut at their waist. A mask with one lung gives one
-    empty mask, and its side is then uncertain.
+    empty mask, and its side is then uncertain. So are the sides of a film that shows the heart on
+    the patient's right: it was flipped, or the heart is there; they are never swapped for it.
 
     Args:
         mask_hw: bool, (rows, columns), both lungs on the source's pixel grid.
         dataset: the source; read are Patient Orientation and View Position.
+        grey_hw: (rows, columns), the film with air dark; without it the heart is not looked for.
 
     Returns:
         The two lungs, disjoint, and how sure their sides are.
     """
     patient = patient_axis(dataset)
     aspect = display_aspect(dataset)
-    if patient.axis == 1:
-        lower_hw, higher_hw = _two_sides(mask_hw, aspect)
-    else:
-        lower_hw, higher_hw = (side.T for side in _two_sides(mask_hw.T, 1.0 / aspect))
-    right_hw, left_hw = (lower_hw, higher_hw) if patient.left_is_higher else (higher_hw, lower_hw)
+    lower_hw, higher_hw = _two_sides(
+        _upright(mask_hw, patient), aspect if patient.axis == 1 else 1.0 / aspect
+    )
     certain, evidence = patient.is_certain, patient.evidence
-    if not right_hw.any() or not left_hw.any():
+    if not lower_hw.any() or not higher_hw.any():
         certain = False
         evidence += "; only one lung was found, its side is judged by its place on the film"
+    elif grey_hw is not None:
+        heart = heart_asymmetry(_upright(grey_hw, patient), lower_hw, higher_hw)
+        heart_is_right = heart is not None and (heart > 0) != patient.left_is_higher
+        if heart is not None and heart_is_right and abs(heart) > CLEAR_HEART_ASYMMETRY:
+            certain = False
+            evidence += "; the heart lies on the right by this: mirrored film or dextrocardia"
+
+    lower_hw, higher_hw = (_as_stored(side, patient) for side in (lower_hw, higher_hw))
+    right_hw, left_hw = (lower_hw, higher_hw) if patient.left_is_higher else (higher_hw, lower_hw)
     return LungMasks(
         right_hw=np.ascontiguousarray(right_hw),
         left_hw=np.ascontiguousarray(left_hw),
@@ -128,6 +149,7 @@ def patient_axis(dataset: Dataset) -> PatientAxis:
         return PatientAxis(
             axis=1 - along,
             left_is_higher=directions[along][0] == "L",
+            feet_are_higher=directions[1 - along][:1] != "H",
             is_certain=True,
             evidence="Patient Orientation " + "/".join(directions),
         )
@@ -138,6 +160,7 @@ def patient_axis(dataset: Dataset) -> PatientAxis:
     return PatientAxis(
         axis=1,
         left_is_higher=True,
+        feet_are_higher=True,
         is_certain=False,
         evidence=f"assumed: film shown as if facing the patient ({missing})",
     )
@@ -147,6 +170,18 @@ def _orientation(dataset: Dataset) -> list[str]:
     value = dataset.get("PatientOrientation")
     values = [value] if isinstance(value, str) else list(value or ())
     return [str(direction).strip().upper() for direction in values]
+
+
+def _upright(image_hw: NDArray[Any], patient: PatientAxis) -> NDArray[Any]:
+    """The image with the patient's sides along the rows and the feet below."""
+    beside_hw = image_hw if patient.axis == 1 else image_hw.T
+    return beside_hw if patient.feet_are_higher else beside_hw[::-1]
+
+
+def _as_stored(upright_hw: NDArray[Any], patient: PatientAxis) -> NDArray[Any]:
+    """The way back from ``_upright``."""
+    beside_hw = upright_hw if patient.feet_are_higher else upright_hw[::-1]
+    return beside_hw if patient.axis == 1 else beside_hw.T
 
 
 def _two_sides(

@@ -86,7 +86,7 @@ def find(radiograph: Radiograph, dataset: Dataset, predictor: Predictor) -> Find
         verdict=Verdict.PNEUMONIA if prediction.is_pneumonia else Verdict.NORMAL,
         probability=prediction.probability,
         operating_point=predictor.card.calibration.operating_point,
-        lungs=split_lungs(lungs_hw, dataset),
+        lungs=split_lungs(lungs_hw, dataset, radiograph.grey_hw),
         saliency_hw=np.clip(map_on_source(prediction.saliency_hw, rows, columns), 0.0, 1.0),
     )
 

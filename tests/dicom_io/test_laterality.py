@@ -102,6 +102,64 @@ def test_a_single_lung_leaves_the_other_mask_empty_and_its_side_uncertain():
     assert "only one lung" in lungs.side_evidence
 
 
+def chest(heart_at_right=True):
+    """Film and mask of both lungs, the heart before the lung at the right or left of the image."""
+    y, x = np.mgrid[:160, :132]
+    at_left, at_right = lungs_at(160, 132)
+    grey_hw = np.where(at_left | at_right, 0.3, 0.8) + 0.02 * np.sin(x)
+    grey_hw[(((x - 82) / 22) ** 2 + ((y - 100) / 24) ** 2) < 1] = 0.8
+    both_hw = at_left | at_right
+    return (grey_hw, both_hw) if heart_at_right else (grey_hw[:, ::-1], both_hw[:, ::-1])
+
+
+TURNS = [(0, "L", "F"), (1, "F", "R"), (2, "R", "H"), (3, "H", "L")]
+
+
+@pytest.mark.parametrize(("turns", "rows", "columns"), TURNS)
+def test_the_heart_on_the_left_leaves_the_stated_sides_certain(turns, rows, columns):
+    grey_hw, both_hw = (np.rot90(image, turns) for image in chest())
+    assert split_lungs(both_hw, oriented(rows, columns), grey_hw).side_is_certain
+
+
+@pytest.mark.parametrize(("turns", "rows", "columns"), TURNS)
+def test_a_mirrored_film_is_marked_uncertain_and_not_swapped(turns, rows, columns):
+    grey_hw, both_hw = (np.rot90(image, turns) for image in chest(heart_at_right=False))
+    stated = split_lungs(both_hw, oriented(rows, columns))
+    lungs = split_lungs(both_hw, oriented(rows, columns), grey_hw)
+    assert not lungs.side_is_certain
+    assert "mirrored film or dextrocardia" in lungs.side_evidence
+    assert np.array_equal(lungs.right_hw, stated.right_hw)
+
+
+def test_a_mirrored_film_that_says_so_is_certain():
+    grey_hw, both_hw = chest(heart_at_right=False)
+    assert split_lungs(both_hw, oriented("R", "F"), grey_hw).side_is_certain
+
+
+@pytest.mark.parametrize("dataset_name", ["chex", "cxr"])
+def test_real_films_show_the_heart_on_their_left_and_their_mirror_images_do_not(dataset_name):
+    manifest = DATA / dataset_name / "manifest.csv"
+    if not manifest.exists():
+        pytest.skip(f"{manifest} is not there")
+    with manifest.open() as lines:
+        rows = [row for row in csv.DictReader(lines) if row["lung_mask"]]
+    alarms, caught = 0, 0
+    sample = rows[:: max(1, len(rows) // 60)]
+    for row in sample:
+        film = Image.open(DATA / dataset_name / row["image"]).convert("L")
+        mask = Image.open(DATA / dataset_name / row["lung_mask"]).convert("L").resize(film.size)
+        grey_hw, mask_hw = np.asarray(film), np.asarray(mask) > 127
+        stated = oriented("L", "F")
+        alarms += not split_lungs(mask_hw, stated, grey_hw).side_is_certain
+        caught += not split_lungs(mask_hw[:, ::-1], stated, grey_hw[:, ::-1]).side_is_certain
+    assert alarms <= 0.05 * len(sample)
+    assert caught >= 0.70 * len(sample)
+
+
+def test_a_film_without_contrast_says_nothing_of_the_heart(both):
+    assert split_lungs(both, oriented("L", "F"), np.zeros(both.shape)).side_is_certain
+
+
 def test_an_empty_mask_gives_two_empty_lungs():
     lungs = split_lungs(np.zeros((64, 64), dtype=bool), oriented("L", "F"))
     assert not lungs.right_hw.any()

@@ -20,12 +20,15 @@ from scipy import ndimage
 from dicom_io import phantom_anatomy as anatomy
 from dicom_io.dx_object import frontal_chest_dx
 from dicom_io.phantom_anatomy import Grid
+from dicom_io.pixels import resize
 from dicom_io.uids import derived_uid
 
 BITS_STORED: Final = 12
 FILM_WIDTH_MM: Final = 350.0
 # Below this share of full consolidation a reader would see nothing.
 VISIBLE_OPACITY: Final = 0.3
+# Larger films are drawn at this size and enlarged; their grain is their own.
+DRAWING_SIDE: Final = 768
 
 
 @dataclass(frozen=True)
@@ -69,21 +72,24 @@ def draw_phantom(
         pneumonia: whether one lung has an opacity; None lets the seed decide.
     """
     random = np.random.default_rng(seed)
-    chest = anatomy.draw_habitus(random, rows, columns)
+    shrink = min(1.0, DRAWING_SIDE / max(rows, columns))
+    chest = anatomy.draw_habitus(random, round(rows * shrink), round(columns * shrink))
     outside_right, outside_left = anatomy.lung_distance(chest, -1), anatomy.lung_distance(chest, 1)
-    right_hw, left_hw = outside_right < 0, outside_left < 0
-    opacity = np.zeros((rows, columns), dtype=np.float32)
+    opacity = np.zeros_like(chest.x)
     if random.random() < 0.5 if pneumonia is None else pneumonia:
         side = int(random.choice((-1, 1)))
-        lung_hw = right_hw if side < 0 else left_hw
-        opacity = anatomy.consolidation(chest, random, lung_hw, side)
+        opacity = anatomy.consolidation(
+            chest, random, (outside_right if side < 0 else outside_left) < 0, side
+        )
     absorption = _absorption(chest, random, np.minimum(outside_right, outside_left), opacity)
+    right_hw = resize(outside_right, rows, columns) < 0
+    left_hw = resize(outside_left, rows, columns) < 0
     return Phantom(
         seed=seed,
-        stored_hw=_exposed(absorption, random),
+        stored_hw=_exposed(resize(absorption, rows, columns), random),
         right_lung_hw=right_hw,
         left_lung_hw=left_hw,
-        opacity_hw=opacity > VISIBLE_OPACITY,
+        opacity_hw=(resize(opacity, rows, columns) > VISIBLE_OPACITY) & (right_hw | left_hw),
     )
 
 
@@ -107,8 +113,8 @@ def _exposed(absorption: Grid, random: np.random.Generator) -> NDArray[np.uint16
     """Stored values: dense parts saturate as on film, the detector adds its grain."""
     grey = 1 - np.exp(-random.uniform(1.5, 2.0) * np.clip(absorption, 0, None))
     grey = ndimage.gaussian_filter(grey, 0.0009 * grey.shape[0])
-    grey += random.normal(0, 0.006, grey.shape).astype(np.float32)
-    low, high = np.percentile(grey, (0.1, 99.9))
+    grey += 0.006 * random.standard_normal(grey.shape, dtype=np.float32)
+    low, high = np.percentile(grey[:: 1 + grey.shape[0] // DRAWING_SIDE], (0.1, 99.9))
     unit = np.clip((grey - low) / (high - low), 0, 1)
     return np.asarray(np.rint(unit * (2**BITS_STORED - 1)), dtype=np.uint16)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -15,7 +16,7 @@ from pydicom.uid import (
 )
 
 from dicom_io.eligibility import require_frontal_chest
-from dicom_io.phantom import draw_phantom, phantom_dataset
+from dicom_io.phantom import draw_phantom, main, phantom_dataset
 from dicom_io.pixels import decode, network_image
 from dicom_io.spacing import pixel_spacing
 from tests.programs import output_of
@@ -143,3 +144,10 @@ def test_dciodvfy_finds_no_error_in_the_object(tmp_path: Path, photometric) -> N
     path = tmp_path / "phantom.dcm"
     phantom_dataset(PHANTOM, photometric=photometric).save_as(path, enforce_file_format=True)
     assert "Error" not in output_of("dciodvfy", path)
+
+
+def test_the_command_line_draws_files_with_both_labels(tmp_path: Path) -> None:
+    main(tmp_path / "films", count=2, seed=4)
+    names = sorted(path.name for path in (tmp_path / "films").iterdir())
+    assert names == ["phantom-4-normal.dcm", "phantom-5-pneumonia.dcm"]
+    assert decode(dcmread(tmp_path / "films" / names[1])).rows == 512

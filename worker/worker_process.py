@@ -13,7 +13,9 @@ from pathlib import Path
 
 from pydicom import Dataset
 
+from dicom_io.errors import ImageRejected
 from dicom_io.findings import ModelIdentity
+from dicom_io.phantom import draw_phantom, phantom_dataset
 from dicom_io.sender import RemoteAE, SendOutcome, send
 from dicom_io.storage import InstanceStore
 from worker.backoff import Backoff
@@ -23,7 +25,7 @@ from worker.intake import utc_now
 from worker.models import register_model
 from worker.peers import enter_targets
 from worker.settings import Settings
-from worker.study_reading import ReadingRules, StudyReader
+from worker.study_reading import ReadingRules, ReadInstance, StudyReader
 from worker.tables import QueueHeartbeat
 
 _LOG = logging.getLogger(__name__)
@@ -74,8 +76,6 @@ class WorkerProcess:
                     setattr(row, name, value)
 
     def _make_reader(self) -> StudyReader:
-        import numpy as np
-
         from model.predictor import Predictor
         from worker.reading import Reading, read_radiograph
 
@@ -83,8 +83,6 @@ class WorkerProcess:
         _share_processors(settings.reader_processes)
         predictor = Predictor.load(settings.model_directory, settings.device)
         card = predictor.card
-        # The first pass is the slowest; it shall not be a patient's.
-        predictor.predict(np.zeros((card.input_side, card.input_side), dtype=np.uint8))
         with self.database.writing() as session:
             identity = ModelIdentity(card.name, card.version, card.weights_sha256)
             model_key = register_model(session, identity, utc_now())
@@ -92,6 +90,7 @@ class WorkerProcess:
         def read(dataset: Dataset, created: datetime) -> Reading:
             return read_radiograph(dataset, predictor, created)
 
+        _warm_up(read)
         _LOG.info("model %s %s is loaded", card.name, card.version)
         return StudyReader(self.database, self.store, model_key, read, reading_rules(settings))
 
@@ -119,6 +118,15 @@ def delivery_rules(settings: Settings) -> DeliveryRules:
 
 def _send(paths: Sequence[Path], remote: RemoteAE) -> list[SendOutcome]:
     return send(paths, remote)
+
+
+def _warm_up(read: ReadInstance) -> None:
+    """Read a drawn film: the first reading loads fonts and codes, and shall not be a patient's."""
+    phantom = phantom_dataset(draw_phantom(0, 256, 256))
+    try:
+        read(phantom, utc_now())
+    except ImageRejected as rejection:
+        _LOG.warning("the model finds no chest in a drawn film: %s", rejection)
 
 
 def _share_processors(processes: int) -> None:

@@ -6,15 +6,15 @@ not depend on the machine.
 
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 from typing import Final, TypeAlias
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from pydicom import Dataset
 
 from dicom_io.colours import LEFT_LUNG_RGB, RIGHT_LUNG_RGB, blend_saliency
 from dicom_io.findings import Findings, Verdict
+from dicom_io.lettering import LINE_HEIGHT, break_lines, font_of
 from dicom_io.result_object import RESEARCH_ONLY, plain_text
 from dicom_io.source_attributes import local_time
 from dicom_io.spacing import lung_area_cm2, lung_area_percent, pixel_spacing
@@ -30,7 +30,6 @@ WARNING: Final[Colour] = (255, 196, 84)
 # All lengths of the panel are multiples of its text height.
 WIDTH_IN_TEXT_HEIGHTS: Final = 20.0
 MARGIN: Final = 1.0
-LINE: Final = 1.35
 SMALL: Final = 0.82
 
 VERDICT_TEXT: Final = {
@@ -54,11 +53,11 @@ class _Pen:
 
     def write(self, text: str, size: float = 1.0, colour: Colour = TEXT, indent: float = 0) -> None:
         """Write a paragraph, broken into lines at spaces."""
-        font = _font(round(size * self.text_height))
+        font = font_of(round(size * self.text_height))
         x = self.left + round(indent * self.text_height)
-        for line in _lines(text, font, self.right - x):
+        for line in break_lines(text, font, self.right - x):
             self.draw.text((x, round(self.y)), line, font=font, fill=colour)
-            self.skip(LINE * size)
+            self.skip(LINE_HEIGHT * size)
 
     def bar(self, height: float) -> tuple[int, int, int, int]:
         """Take a strip of the full width; its corners, in pixels."""
@@ -154,10 +153,10 @@ def _draw_saliency_scale(pen: _Pen, sheet: Image.Image) -> None:
     scale_hwc = np.rint(blend_saliency(film_hw, level_hw)).astype(np.uint8)
     sheet.paste(Image.fromarray(scale_hwc), (left, top))
     pen.skip(0.25)
-    font = _font(round(SMALL * pen.text_height))
+    font = font_of(round(SMALL * pen.text_height))
     pen.draw.text((left, round(pen.y)), "0", font=font, fill=QUIET)
     pen.draw.text((right, round(pen.y)), "most in this film", font=font, fill=QUIET, anchor="ra")
-    pen.skip(LINE * SMALL)
+    pen.skip(LINE_HEIGHT * SMALL)
     pen.write(
         "Where a change of the film would change the answer most. It does not outline disease.",
         size=SMALL,
@@ -174,11 +173,11 @@ def _draw_lungs(pen: _Pen, findings: Findings, source: Dataset) -> None:
         (f"L{mark}  left lung", lungs.left_hw, LEFT_LUNG_RGB),
     ):
         pen.write(name, colour=colour)
-        pen.skip(-LINE)
-        font = _font(pen.text_height)
+        pen.skip(-LINE_HEIGHT)
+        font = font_of(pen.text_height)
         area = _area_text(lung_area_cm2(mask_hw, source), lung_area_percent(mask_hw))
         pen.draw.text((pen.right, round(pen.y)), area, font=font, fill=TEXT, anchor="ra")
-        pen.skip(LINE)
+        pen.skip(LINE_HEIGHT)
     spacing = pixel_spacing(source)
     scale = "no pixel spacing, so no cm2" if spacing is None else f"cm2: {spacing.plane.value}"
     sides = lungs.side_evidence if lungs.side_is_certain else f"UNCERTAIN, {lungs.side_evidence}"
@@ -211,28 +210,3 @@ def _draw_warning(pen: _Pen) -> None:
     pen.draw.rectangle((pen.left, round(pen.y), pen.right, round(pen.y) + line), fill=WARNING)
     pen.skip(0.5)
     pen.write(RESEARCH_ONLY, colour=WARNING)
-
-
-def _lines(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """Break a text at spaces; a word longer than the width is broken where it must be."""
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if font.getlength(longer) <= width:
-            lines[-1] = longer
-            continue
-        if lines[-1]:
-            lines.append("")
-        for character in word:
-            if lines[-1] and font.getlength(lines[-1] + character) > width:
-                lines.append("")
-            lines[-1] += character
-    return lines
-
-
-@cache
-def _font(height: int) -> ImageFont.FreeTypeFont:
-    font = ImageFont.load_default(size=height)
-    if not isinstance(font, ImageFont.FreeTypeFont):
-        raise TypeError("Pillow was built without FreeType, which the overlay's text needs")
-    return font

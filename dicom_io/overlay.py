@@ -8,13 +8,14 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from pydicom import Dataset
 from scipy import ndimage
 
 from dicom_io.colours import LEFT_LUNG_RGB, RIGHT_LUNG_RGB, blend_saliency
 from dicom_io.findings import Findings
 from dicom_io.legend import PANEL, draw_legend
+from dicom_io.lettering import font_of
 from dicom_io.pixels import resize
 from dicom_io.spacing import display_aspect
 
@@ -130,7 +131,7 @@ def _draw_letter(
     size = max(film.size) // 24
     top = int(np.flatnonzero(inside_hw.any(axis=1))[0])
     centre = float(np.flatnonzero(inside_hw[top]).mean())
-    font = ImageFont.load_default(size=size)
+    font = font_of(size)
     half = font.getlength(text) / 2 + size / 8
     x = min(max(centre, half), film.width - half)
     y = top - size * 0.25 if top > size * 1.1 else top + size * 1.2

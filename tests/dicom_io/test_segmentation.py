@@ -1,6 +1,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import gdcm
 import highdicom
 import numpy as np
 import pytest
@@ -53,6 +54,21 @@ def test_a_square_in_a_corner_is_found_there_whatever_the_size(rows, columns, la
     masks = masks_of(decoded(encoded(result)))
     assert np.array_equal(masks[1], right_hw)
     assert np.array_equal(masks[2], left_hw)
+
+
+def test_gdcm_reads_the_same_bits(tmp_path):
+    source = radiograph(rows=96, columns=133)
+    lungs = findings_in(source).lungs
+    path = tmp_path / "segmentation.dcm"
+    path.write_bytes(encoded(build_segmentation(source, findings_in(source), CREATED)))
+    reader = gdcm.ImageReader()
+    reader.SetFileName(str(path))
+    assert reader.Read()
+    image = reader.GetImage()
+    assert list(image.GetDimensions()) == [133, 96, 2]
+    content = image.GetBuffer().encode("utf-8", "surrogateescape")
+    bits = np.unpackbits(np.frombuffer(content, np.uint8), bitorder="little")[: 2 * 96 * 133]
+    assert np.array_equal(bits.reshape(2, 96, 133), np.stack([lungs.right_hw, lungs.left_hw]))
 
 
 def test_segments_are_coded_lungs_with_laterality_found_automatically():

@@ -15,6 +15,7 @@ from scipy import ndimage
 from dicom_io.errors import ImageRejected, RejectionReason
 from dicom_io.findings import LungMasks
 from dicom_io.heart_side import heart_asymmetry
+from dicom_io.source_attributes import patient_orientation
 from dicom_io.spacing import display_aspect
 
 SMALLEST_LUNGS_SHARE: Final = 0.04
@@ -141,9 +142,9 @@ def patient_axis(dataset: Dataset) -> PatientAxis:
         From Patient Orientation where it names right or left along exactly one axis, else the
         convention for frontal films, marked uncertain.
     """
-    directions = _orientation(dataset)
+    directions = patient_orientation(dataset)
     sideways = [axis for axis, direction in enumerate(directions) if direction[:1] in ("L", "R")]
-    if len(directions) == 2 and len(sideways) == 1:
+    if len(sideways) == 1:
         # The first value is the direction of the rows, that is of a rising column index.
         along = sideways[0]
         return PatientAxis(
@@ -153,7 +154,8 @@ def patient_axis(dataset: Dataset) -> PatientAxis:
             is_certain=True,
             evidence="Patient Orientation " + "/".join(directions),
         )
-    missing = "Patient Orientation is " + ("not usable" if any(directions) else "missing")
+    stated = "PatientOrientation" in dataset and not dataset["PatientOrientation"].is_empty
+    missing = "Patient Orientation is " + ("not usable" if stated else "missing")
     view = str(dataset.get("ViewPosition") or "").strip().upper()
     if view in FRONTAL_VIEW_POSITIONS:
         missing += f", view position {view}"
@@ -164,12 +166,6 @@ def patient_axis(dataset: Dataset) -> PatientAxis:
         is_certain=False,
         evidence=f"assumed: film shown as if facing the patient ({missing})",
     )
-
-
-def _orientation(dataset: Dataset) -> list[str]:
-    value = dataset.get("PatientOrientation")
-    values = [value] if isinstance(value, str) else list(value or ())
-    return [str(direction).strip().upper() for direction in values]
 
 
 def _upright(image_hw: NDArray[Any], patient: PatientAxis) -> NDArray[Any]:

@@ -184,7 +184,7 @@ def patient_orientation(source: Dataset) -> list[str]:
     element = _valid_element(source, "PatientOrientation")
     if element is None or element.VM != 2 or not all(element.value):
         return []
-    values = [str(value) for value in element.value]
+    values = [str(value).strip().upper() for value in element.value]
     return values if all(re.fullmatch("[APRLHF]{1,3}", value) for value in values) else []
 
 

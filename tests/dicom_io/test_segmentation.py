@@ -56,6 +56,19 @@ def test_a_square_in_a_corner_is_found_there_whatever_the_size(rows, columns, la
     assert np.array_equal(masks[2], left_hw)
 
 
+def test_a_mask_of_5000_by_5000_pixels_comes_back():
+    source = radiograph(given(Rows=5000, Columns=5000))  # its pixel data is not needed
+    right_hw, left_hw = np.zeros((2, 5000, 5000), dtype=bool)
+    right_hw[4990:, 3:2000] = True
+    left_hw[7:900, 4999] = True
+    result = decoded(
+        encoded(build_segmentation(source, with_lungs(source, right_hw, left_hw), CREATED))
+    )
+    masks = masks_of(result)
+    assert np.array_equal(masks[1], right_hw)
+    assert np.array_equal(masks[2], left_hw)
+
+
 def test_gdcm_reads_the_same_bits(tmp_path):
     source = radiograph(rows=96, columns=133)
     lungs = findings_in(source).lungs

@@ -12,9 +12,11 @@ from PIL import Image
 from dicom_io.pixels import decode, display_image
 from dicom_io.presentation_state import build_presentation_state
 from dicom_io.report import build_report
-from dicom_io.result_object import encoded
+from dicom_io.result_object import decoded, encoded
+from dicom_io.result_set import build_result_set
 from dicom_io.secondary_capture import build_secondary_capture
 from dicom_io.segmentation import build_segmentation
+from dicom_io.uids import ResultKind
 from tests.dicom_io.sources import SOURCES, findings_in, given, radiograph, with_raw_name
 from tests.orthanc import running_orthanc
 from tests.programs import output_of, require_program
@@ -147,6 +149,20 @@ def orthanc(tmp_path_factory):
 
 def uids_of(dataset):
     return dataset.StudyInstanceUID, dataset.SeriesInstanceUID, dataset.SOPInstanceUID
+
+
+def test_orthanc_takes_every_kind_and_returns_it_as_it_was(orthanc):
+    source = radiograph(uid="1.2.826.0.1.3680043.8.498.25")
+    film_hw = display_image(decode(source))
+    built = build_result_set(source, film_hw, findings_in(source), CREATED, set(ResultKind))
+    client = DICOMwebClient(orthanc.dicomweb_url)
+    for result in built.values():
+        orthanc.upload(encoded(result))
+    stored = client.search_for_instances(study_instance_uid=source.StudyInstanceUID)
+    assert len(stored) == len(ResultKind)
+    for result in built.values():
+        returned = client.retrieve_instance(*uids_of(result))
+        assert returned == decoded(encoded(result))
 
 
 def frames_by_dicomweb(orthanc, dataset, numbers):

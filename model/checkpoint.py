@@ -21,7 +21,6 @@ from model.network import CLASSES, MultiMixNetwork, NetworkShape
 
 WEIGHTS_FILE = "weights.safetensors"
 CARD_FILE = "card.json"
-SHIPPED_MODEL = Path(__file__).parent / "shipped" / "multimix-1"
 INTENDED_USE = "For research use only. Not a medical device, not for diagnosis."
 
 

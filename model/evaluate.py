@@ -24,8 +24,8 @@ from rich.table import Table
 from dicom_io.archive import read_lung_mask
 from dicom_io.errors import CheckpointError, MultiMixError, TrainingError
 from dicom_io.pixels import map_on_source
+from model import SHIPPED_MODEL
 from model.allocator import keep_freed_memory
-from model.checkpoint import SHIPPED_MODEL
 from model.dataset import load_exports
 from model.image_table import ImageRecord, ImageTable
 from model.metrics import (

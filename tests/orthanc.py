@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -35,6 +36,19 @@ class OrthancServer:
         answer = requests.post(f"{self.url}/instances", data=content, timeout=30)
         assert answer.ok, answer.text
 
+    def metadata(self, study_uid: str) -> list[dict[str, Any]]:
+        """WADO-RS metadata of all instances of a study; empty while there are none."""
+        answer = requests.get(
+            f"{self.dicomweb_url}/studies/{study_uid}/metadata",
+            headers={"Accept": "application/dicom+json"},
+            timeout=30,
+        )
+        if answer.status_code == requests.codes.not_found:
+            return []
+        answer.raise_for_status()
+        found: list[dict[str, Any]] = answer.json()
+        return found
+
 
 @contextmanager
 def running_orthanc(folder: Path, **settings: object) -> Iterator[OrthancServer]:
@@ -46,7 +60,7 @@ def running_orthanc(folder: Path, **settings: object) -> Iterator[OrthancServer]
     """
     program = require_program("Orthanc")
     if not DICOMWEB_PLUGIN.exists():
-        pytest.skip(f"{DICOMWEB_PLUGIN} is not installed")
+        require_program(DICOMWEB_PLUGIN.name)
     http_port, dicom_port = _free_ports(2)
     server = OrthancServer(f"http://127.0.0.1:{http_port}", dicom_port)
     configuration = {

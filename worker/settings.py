@@ -24,12 +24,12 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from dicom_io.errors import SettingsError
+from model import SHIPPED_MODEL
 from worker.addresses import AllowedPeer, Target, check_ae_title, split_list
 
 PREFIX: Final = "MULTIMIX_"
 SETTINGS_FILE_VARIABLE: Final = "MULTIMIX_SETTINGS_FILE"
 DEFAULT_SETTINGS_FILE: Final = "multimix.toml"
-SHIPPED_MODEL: Final = Path(__file__).parent.parent / "model" / "shipped" / "multimix-1"
 # Variables with our prefix that are no settings of the node.
 _OTHER_VARIABLES: Final = frozenset({SETTINGS_FILE_VARIABLE, "MULTIMIX_REQUIRE_INTEROP"})
 

@@ -8,7 +8,7 @@ import pytest
 from pydicom.uid import SecondaryCaptureImageStorage, SegmentationStorage
 
 from dicom_io.phantom import draw_phantom, phantom_dataset
-from tests.interop.orthanc import Orthanc, running_orthanc
+from tests.orthanc import OrthancServer, running_orthanc
 from tests.programs import output_of, require_program
 from tests.worker.nodes import running_node, waited_for
 from worker.demo_pacs import free_port
@@ -19,8 +19,10 @@ SOP_CLASS, SOP_INSTANCE, ROWS = "00080016", "00080018", "00280010"
 
 
 @pytest.fixture
-def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
-    with running_orthanc(tmp_path / "orthanc") as running:
+def orthanc(tmp_path: Path) -> Iterator[OrthancServer]:
+    folder = tmp_path / "orthanc"
+    folder.mkdir()
+    with running_orthanc(folder) as running:
         yield running
 
 
@@ -52,12 +54,12 @@ def send_by_dcmtk(path: Path, port: int) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def send_and_read_back(folder: Path, orthanc: Orthanc, **settings: str) -> None:
+def send_and_read_back(folder: Path, orthanc: OrthancServer, **settings: str) -> None:
     """One film through a node into Orthanc, read back over DICOMweb and judged by dciodvfy."""
     dataset = phantom_dataset(draw_phantom(21, 384, 320))
     path = folder / "film.dcm"
     dataset.save_as(path, enforce_file_format=True)
-    targets = f"{orthanc.ae_title}@127.0.0.1:{orthanc.port}"
+    targets = f"{orthanc.ae_title}@127.0.0.1:{orthanc.dicom_port}"
     with running_node(folder / "node", None, targets=targets, **settings) as node:
         send_by_dcmtk(path, node.address.port)
         study = node.wait_for(dataset.StudyInstanceUID, "done", "failed", "rejected")
@@ -72,12 +74,14 @@ def send_and_read_back(folder: Path, orthanc: Orthanc, **settings: str) -> None:
         assert "Error" not in output_of("dciodvfy", result)
 
 
-def test_dcmtk_to_node_to_orthanc_and_back_over_dicomweb(tmp_path: Path, orthanc: Orthanc) -> None:
+def test_dcmtk_to_node_to_orthanc_and_back_over_dicomweb(
+    tmp_path: Path, orthanc: OrthancServer
+) -> None:
     send_and_read_back(tmp_path, orthanc)
 
 
 def test_postgresql_and_redis_instead_of_the_embedded_parts(
-    tmp_path: Path, orthanc: Orthanc, postgres_url: str, redis_url: str
+    tmp_path: Path, orthanc: OrthancServer, postgres_url: str, redis_url: str
 ) -> None:
     send_and_read_back(tmp_path, orthanc, database_url=postgres_url, broker_url=redis_url)
     assert not list((tmp_path / "node" / "home").glob("*.sqlite*"))

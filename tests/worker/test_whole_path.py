@@ -15,7 +15,8 @@ from pydicom.uid import SecondaryCaptureImageStorage, SegmentationStorage
 
 from dicom_io.phantom import draw_phantom, phantom_dataset
 from dicom_io.uids import ResultKind, result_uid
-from model.checkpoint import SHIPPED_MODEL, read_card
+from model import SHIPPED_MODEL
+from model.checkpoint import read_card
 from tests.worker.nodes import ROOT, RunningNode, running_node, waited_for
 from worker.demo_pacs import StorageScpPacs
 

@@ -55,6 +55,10 @@ def create_app(settings: Settings, broker_url: str) -> Celery:
             # What a killed worker held comes back when the timeout ends, not minutes after it.
             "unacked_restore_interval": 2,
             "unacked_restore_throttle": 1,
+            # Whoever publishes shall learn at once that the broker is away, and go on.
+            "max_retries": 1,
+            "interval_start": 0,
+            "interval_step": 0,
             "socket_connect_timeout": 3,
             "socket_keepalive": True,
             "health_check_interval": 5,
@@ -93,7 +97,7 @@ class Waker:
         with self._app.connection_or_acquire() as connection:
             away = connection.connection_errors + connection.channel_errors
             try:
-                declared = connection.default_channel.queue_declare(queue, passive=True)
+                declared = connection.default_channel.queue_declare(queue)
             except (OperationalError, *away):
                 return None
         return int(declared.message_count)

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -41,6 +41,7 @@ START_SECONDS: Final = 90
 STUDY_SECONDS: Final = 60
 # So many studies are on their way at once; more would only show how long a queue is.
 STUDIES_IN_FLIGHT: Final = 4
+HANGS: Final = f"the node did not finish in {STUDY_SECONDS} s; see {OUTPUT / 'node.log'}"
 FINAL: Final = (StudyState.DONE, StudyState.FAILED, StudyState.REJECTED)
 
 
@@ -103,7 +104,7 @@ def demo(studies: Path | None, json_file: Path | None) -> int:
                 f"sending {len(to_send)} studies to the node, results go to {pacs.name} "
                 f"({AE_TITLE} on port {pacs.port})"
             )
-            sent_at = send_all(to_send, node, console)
+            sent_at = send_all(to_send, node, pacs, console)
             rows = [make_row(study, sent_at[study], node, pacs) for study in to_send]
     except KeyboardInterrupt:
         console.print("interrupted; node and PACS are stopped")
@@ -208,36 +209,31 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def send_all(studies: list[StudyToSend], node: Node, console: Console) -> dict[StudyToSend, float]:
+def send_all(
+    studies: list[StudyToSend], node: Node, pacs: ReceivingPacs, console: Console
+) -> dict[StudyToSend, float]:
     """Send each study over an association of its own and wait until all are settled.
 
     Returns:
         ``time.time()`` of the last C-STORE response of each study.
     """
     sent_at: dict[StudyToSend, float] = {}
+
+    def in_flight() -> int:
+        # Asked again and again, so that each arrival is noted when it happens.
+        pacs.arrivals()
+        return sum(not is_settled(study, node) for study in sent_at)
+
     with console.status("sending and waiting for results") as status:
         for study in studies:
-            wait_until(
-                lambda: in_flight(sent_at, node) < STUDIES_IN_FLIGHT,
-                STUDY_SECONDS,
-                f"the node hangs; see {OUTPUT / 'node.log'}",
-            )
+            wait_until(lambda: in_flight() < STUDIES_IN_FLIGHT, STUDY_SECONDS, HANGS)
             for outcome in send(list(study.paths), node.address):
                 if outcome.status != 0x0000:
                     console.print(f"{study.name}: {outcome.detail}", highlight=False)
             sent_at[study] = time.time()
             status.update(f"{len(sent_at)} of {len(studies)} studies sent")
-        wait_until(
-            lambda: all(is_settled(study, node) for study in studies),
-            STUDY_SECONDS,
-            f"the node did not finish in {STUDY_SECONDS} s; see {OUTPUT / 'node.log'}",
-        )
+        wait_until(lambda: in_flight() == 0, STUDY_SECONDS, HANGS)
     return sent_at
-
-
-def in_flight(sent: Iterable[StudyToSend], node: Node) -> int:
-    """How many of the studies the node still works on."""
-    return sum(not is_settled(study, node) for study in sent)
 
 
 def is_settled(study: StudyToSend, node: Node) -> bool:
@@ -334,7 +330,7 @@ def fetch(
 def print_table(rows: list[Row], console: Console) -> None:
     """The table, where its files are, and whether everything arrived."""
     table = PrintedTable(title="Research use only. Not for diagnosis.")
-    for name in ("study", "verdict", "probability", "lungs %", "lungs cm2", "seconds"):
+    for name in ("study", "verdict", "prob.", "lungs %", "cm2", "seconds"):
         table.add_column(
             name, justify="left" if name in ("study", "verdict") else "right", overflow="fold"
         )

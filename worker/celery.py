@@ -13,6 +13,7 @@ from typing import Any
 from celery import Task, signals
 from celery.exceptions import SecurityWarning
 
+from dicom_io.errors import MultiMixError
 from worker.embedded_broker import broker_url
 from worker.logs import configure_logging
 from worker.parent_death import end_with_parent
@@ -69,14 +70,16 @@ def set_up_logging(**_: Any) -> None:
 
 
 def open_process(**_: Any) -> None:
-    """Open what the process works with; where that fails, the worker ends and says why."""
+    """Open what the process works with; where that fails, the whole worker ends and says why."""
     parent = os.getppid()
     end_with_parent(parent, signal.SIGKILL)
     os.umask(0o077)
     try:
         worker_process()
-    except Exception as cause:
+    except MultiMixError as cause:
         _LOG.critical("the worker cannot start: %s", cause)
+        os.kill(parent, signal.SIGTERM)
+    except Exception:
         os.kill(parent, signal.SIGTERM)
         raise
 

@@ -315,6 +315,10 @@ def _enter_without_study(entry: _Entry) -> None:
 
 def _locked_study(session: Session, study_uid: str, now: datetime) -> Study:
     """The study's row, made if this is its first instance, and nobody else's until the end."""
+    locked = select(Study).where(Study.study_uid == study_uid).with_for_update()
+    study = session.scalars(locked).one_or_none()
+    if study is not None:
+        return study
     insert_if_absent(
         session,
         Study,
@@ -327,9 +331,7 @@ def _locked_study(session: Session, study_uid: str, now: datetime) -> Study:
         ready_at=now,
         attempts=0,
     )
-    return session.execute(
-        select(Study).where(Study.study_uid == study_uid).with_for_update()
-    ).scalar_one()
+    return session.scalars(locked).one()
 
 
 def _lock(session: Session, study_key: int) -> Study:
@@ -363,12 +365,14 @@ def _grow(session: Session, study: Study, now: datetime) -> None:
 
 
 def _series_key(session: Session, study_key: int, series_uid: str) -> int:
-    insert_if_absent(session, Series, study_key=study_key, series_uid=series_uid)
-    return session.execute(
-        select(Series.series_key).where(
-            Series.study_key == study_key, Series.series_uid == series_uid
-        )
-    ).scalar_one()
+    find = select(Series.series_key).where(
+        Series.study_key == study_key, Series.series_uid == series_uid
+    )
+    found = session.scalars(find).one_or_none()
+    if found is None:
+        insert_if_absent(session, Series, study_key=study_key, series_uid=series_uid)
+        found = session.scalars(find).one()
+    return found
 
 
 def _link(session: Session, association_key: int, study_key: int) -> None:

@@ -3,7 +3,6 @@
 import fcntl
 import logging
 import os
-import socket
 import sys
 import threading
 import time
@@ -22,16 +21,19 @@ from dicom_io.errors import SettingsError
 from worker.database import PROJECT_ROOT, Database
 from worker.embedded_broker import broker_url, prepare_embedded_broker
 from worker.intake import utc_now
-from worker.queueing import DELIVERY_QUEUE, QUEUES, READING_QUEUE
+from worker.queueing import DELIVERY_QUEUE, READING_QUEUE
 from worker.settings import PREFIX, Settings
+from worker.signs_of_life import LISTENER, SWEEPER, signs_of_life
 from worker.studies import StudyState
 from worker.supervisor import Part, Supervisor
-from worker.tables import Peer, QueueHeartbeat, Study
+from worker.tables import Peer, Study
 
 _LOG = logging.getLogger(__name__)
 
 _LOOP_SECONDS: Final = 0.2
 _CHECK_SECONDS: Final = 2.0
+_MOST_FAILED_STARTS: Final = 3
+_WATCHED_PARTS: Final = frozenset({LISTENER, SWEEPER, READING_QUEUE, DELIVERY_QUEUE})
 # Heartbeats are sent every 10 s; so long without one, and without other work, is no delay.
 _SILENCE: Final = timedelta(seconds=45)
 
@@ -45,7 +47,7 @@ def run_node(settings: Settings, stop: threading.Event, say: Callable[[str], Non
         say: is told when the node is ready.
 
     Raises:
-        SettingsError: another node runs in the same home folder.
+        SettingsError: another node runs in the same home folder, or a part cannot start.
     """
     with _only_node_in(settings):
         database = Database(settings.resolved_database_url)
@@ -73,8 +75,8 @@ def parts_of(settings: Settings) -> list[Part]:
         broker = [Part("broker", prepare_embedded_broker(settings), is_essential_to_others=True)]
     return [
         *broker,
-        Part("listener", [*python, "worker", "listen"]),
-        Part("sweeper", [*python, "worker", "sweep"]),
+        Part(LISTENER, [*python, "worker", "listen"]),
+        Part(SWEEPER, [*python, "worker", "sweep"]),
         Part(
             READING_QUEUE,
             [*celery, *_consumer(READING_QUEUE, settings.reader_processes)],
@@ -101,6 +103,8 @@ def _supervise(
     next_check = time.monotonic()
     while not stop.wait(_LOOP_SECONDS):
         supervisor.restart_what_ended()
+        if not ready:
+            _require_startable(supervisor)
         if not ready and watch.is_ready():
             ready = True
             say(
@@ -109,78 +113,79 @@ def _supervise(
             )
         if ready and time.monotonic() >= next_check:
             next_check = time.monotonic() + _CHECK_SECONDS
-            for queue in watch.silent_queues():
-                _LOG.error("nobody takes tasks from the queue %s; its worker is restarted", queue)
-                supervisor.restart(queue)
+            for part in watch.silent_parts():
+                _LOG.error("the %s gave no sign of life for long; it is restarted", part)
+                supervisor.restart(part)
+
+
+def _require_startable(supervisor: Supervisor) -> None:
+    """Give up a node that cannot start; one that has been ready is kept up whatever happens.
+
+    Raises:
+        SettingsError: a part ends again and again.
+    """
+    for name, failures in supervisor.failures().items():
+        if failures >= _MOST_FAILED_STARTS:
+            raise SettingsError(
+                f"the node cannot start: its {name} ended {failures} x; its log lines say why"
+            )
 
 
 @dataclass
 class _Watch:
-    """Looks at the node from outside: does it take associations, and tasks from its queues?"""
+    """Looks at the node from outside: which parts have shown lately that they work?"""
 
     settings: Settings
     database: Database
     started: datetime
-    broker_answers_since: datetime | None = None
+    _fair_since: datetime | None = None
 
     def is_ready(self) -> bool:
-        """Whether associations are taken, and every queue's worker has shown that it works."""
+        """Whether every part has shown that it works, the workers by taking a task."""
         try:
-            return set(self._heartbeats()) >= set(QUEUES) and self._listens()
+            return set(self._seen()) >= _WATCHED_PARTS
         except SQLAlchemyError:
             return False
 
-    def silent_queues(self) -> list[str]:
-        """Queues from which no task was taken for long, though the broker is there.
+    def silent_parts(self) -> list[str]:
+        """Parts that gave no sign of life for long, though database and broker were there.
 
-        A worker that still holds a lease is at work, however long its task takes.
+        A worker that holds a lease is at work, however long its task takes.
         """
         now = utc_now()
-        if not self._broker_answers():
-            self.broker_answers_since = None
-            return []
-        if self.broker_answers_since is None:
-            self.broker_answers_since = now
-        if now - self.broker_answers_since < _SILENCE:
-            return []
         try:
-            seen, busy = self._heartbeats(), self._busy_queues(now)
+            alive = {*self._busy_queues(now), *self._seen(now - _SILENCE)}
+            fair = self._broker_answers()
         except SQLAlchemyError:
+            fair = False
+        if not fair:
+            self._fair_since = None
             return []
-        silent = [
-            queue
-            for queue in QUEUES
-            if queue not in busy and now - seen.get(queue, self.started) > _SILENCE
-        ]
+        self._fair_since = self._fair_since or now
+        if now - self._fair_since < _SILENCE:
+            return []
+        silent = sorted(_WATCHED_PARTS - alive)
         if silent:
-            self.broker_answers_since = None  # the new worker gets its time too
+            self._fair_since = None  # the new process gets its time too
         return silent
 
-    def _heartbeats(self) -> dict[str, datetime]:
-        """When each queue's last heartbeat task was taken, since this node started."""
+    def _seen(self, since: datetime | None = None) -> dict[str, datetime]:
         with self.database.reading() as session:
-            rows = session.scalars(
-                select(QueueHeartbeat).where(QueueHeartbeat.seen_at >= self.started)
-            )
-            return {row.queue: row.seen_at for row in rows}
+            return signs_of_life(session, since or self.started)
 
     def _busy_queues(self, now: datetime) -> set[str]:
+        reads = select(Study.study_key).where(
+            Study.state == StudyState.RUNNING, Study.lease_expires_at > now
+        )
+        sends = select(Peer.peer_key).where(
+            Peer.lease_token.is_not(None), Peer.lease_expires_at > now
+        )
         with self.database.reading() as session:
-            reads = session.scalars(
-                select(Study.study_key).where(
-                    Study.state == StudyState.RUNNING, Study.lease_expires_at > now
-                )
-            ).first()
-            sends = session.scalars(
-                select(Peer.peer_key).where(
-                    Peer.lease_token.is_not(None), Peer.lease_expires_at > now
-                )
-            ).first()
-        return {
-            queue
-            for queue, found in ((READING_QUEUE, reads), (DELIVERY_QUEUE, sends))
-            if found is not None
-        }
+            return {
+                queue
+                for queue, held in ((READING_QUEUE, reads), (DELIVERY_QUEUE, sends))
+                if session.scalars(held.limit(1)).first() is not None
+            }
 
     def _broker_answers(self) -> bool:
         try:
@@ -189,15 +194,6 @@ class _Watch:
             ) as client:
                 return bool(client.ping())
         except (RedisError, OSError):
-            return False
-
-    def _listens(self) -> bool:
-        host = self.settings.listener_host
-        reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-        try:
-            with socket.create_connection((reachable, self.settings.listener_port), timeout=1):
-                return True
-        except OSError:
             return False
 
 

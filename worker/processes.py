@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -13,14 +14,16 @@ from dicom_io.listener import AllowedPeer, Listener, ListenerConfiguration
 from dicom_io.storage import InstanceStore
 from worker.database import Database
 from worker.embedded_broker import broker_url, prepare_embedded_broker
-from worker.intake import DatabaseIntake
+from worker.intake import DatabaseIntake, utc_now
 from worker.peers import enter_targets
 from worker.queueing import Waker, create_app
 from worker.settings import Settings
+from worker.signs_of_life import EVERY_SECONDS, LISTENER, SWEEPER, show_sign_of_life
 from worker.sweeping import Sweeper, SweepRules
 
 _LOG = logging.getLogger(__name__)
 _SWEEP_SECONDS: Final = 0.25
+_LISTENER_PAUSE_SECONDS: Final = 1.0
 _PAUSE_AFTER_FAILURE_SECONDS: Final = 1.0
 
 
@@ -51,11 +54,17 @@ def run_listener(settings: Settings, stop: threading.Event) -> None:
         _LOG.warning("closed %d associations that an earlier listener left open", abandoned)
     store = InstanceStore(settings.store_directory, settings.low_water_mark_mib * 1024 * 1024)
     with Listener(listener_configuration(settings), store, intake):
-        while not stop.wait(1):
+        next_sign = time.monotonic()
+        while True:
             try:
                 intake.retry_unrecorded()
+                if time.monotonic() >= next_sign:
+                    show_sign_of_life(database, LISTENER, utc_now())
+                    next_sign = time.monotonic() + EVERY_SECONDS
             except SQLAlchemyError as cause:
-                _LOG.warning("ends of associations wait for the database: %s", type(cause).__name__)
+                _LOG.warning("the database is away (%s)", type(cause).__name__)
+            if stop.wait(_LISTENER_PAUSE_SECONDS):
+                break
     database.close()
 
 
@@ -85,9 +94,13 @@ def run_sweeper(settings: Settings, stop: threading.Event) -> None:
     sweeper = Sweeper(database, waker, SweepRules(most_attempts=settings.most_attempts))
     failing = False
     pause = _SWEEP_SECONDS
+    next_sign = time.monotonic()
     while not stop.wait(pause):
         try:
             sweeper.sweep()
+            if time.monotonic() >= next_sign:
+                show_sign_of_life(database, SWEEPER, utc_now())
+                next_sign = time.monotonic() + EVERY_SECONDS
         except SQLAlchemyError as cause:
             if not failing:
                 _LOG.warning("the database is away (%s)", type(cause).__name__)

@@ -81,6 +81,10 @@ class Supervisor:
             if running.part.name == name and running.process is not None:
                 _signal(running.process, signal.SIGKILL)
 
+    def failures(self) -> dict[str, int]:
+        """How often in a row each part has ended soon after its start."""
+        return {running.part.name: running.failures for running in self._running}
+
     def process_of(self, name: str) -> int | None:
         """Process number of a part; None if it is not running."""
         for running in self._running:

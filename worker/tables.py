@@ -400,12 +400,16 @@ class Event(Table):
     detail: Mapped[dict[str, Any]]
 
 
-class QueueHeartbeat(Table):
-    """The last time that a worker took a heartbeat task from a queue."""
+class PartHeartbeat(Table):
+    """When a part of the node last showed that it works; of workers, when one took a task.
 
-    __tablename__ = "queue_heartbeats"
+    Attributes:
+        part: ``listener``, ``sweeper``, or the name of a queue.
+    """
 
-    queue: Mapped[str] = mapped_column(String(32), primary_key=True)
+    __tablename__ = "part_heartbeats"
+
+    part: Mapped[str] = mapped_column(String(32), primary_key=True)
     seen_at: Mapped[datetime]
     host: Mapped[str] = mapped_column(String(255))
     process: Mapped[int]

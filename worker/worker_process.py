@@ -6,7 +6,6 @@ over a fork; so this module imports the model only when a process opens.
 
 import logging
 import os
-import socket
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -19,14 +18,14 @@ from dicom_io.phantom import draw_phantom, phantom_dataset
 from dicom_io.sender import RemoteAE, SendOutcome, send
 from dicom_io.storage import InstanceStore
 from worker.backoff import Backoff
-from worker.database import Database, insert_if_absent
+from worker.database import Database
 from worker.delivery import DeliveryRules, ResultSender
 from worker.intake import utc_now
 from worker.models import register_model
 from worker.peers import enter_targets
 from worker.settings import Settings
+from worker.signs_of_life import show_sign_of_life
 from worker.study_reading import ReadingRules, ReadInstance, StudyReader
-from worker.tables import QueueHeartbeat
 
 _LOG = logging.getLogger(__name__)
 
@@ -68,12 +67,7 @@ class WorkerProcess:
 
     def answer_heartbeat(self, queue: str) -> None:
         """Note that a task of this queue was taken just now."""
-        seen = {"seen_at": utc_now(), "host": socket.gethostname(), "process": os.getpid()}
-        with self.database.writing() as session:
-            if not insert_if_absent(session, QueueHeartbeat, queue=queue, **seen):
-                row = session.get_one(QueueHeartbeat, queue)
-                for name, value in seen.items():
-                    setattr(row, name, value)
+        show_sign_of_life(self.database, queue, utc_now())
 
     def _make_reader(self) -> StudyReader:
         from model.predictor import Predictor

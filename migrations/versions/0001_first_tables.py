@@ -59,6 +59,14 @@ def upgrade() -> None:
         sa.UniqueConstraint("version", name=op.f("uq_models_version")),
     )
     op.create_table(
+        "part_heartbeats",
+        sa.Column("part", sa.String(length=32), nullable=False),
+        sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("host", sa.String(length=255), nullable=False),
+        sa.Column("process", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("part", name=op.f("pk_part_heartbeats")),
+    )
+    op.create_table(
         "peers",
         sa.Column("peer_key", sa.Integer(), nullable=False),
         sa.Column("name", sa.String(length=64), nullable=False),
@@ -74,14 +82,6 @@ def upgrade() -> None:
         sa.Column("woken_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("peer_key", name=op.f("pk_peers")),
         sa.UniqueConstraint("name", name=op.f("uq_peers_name")),
-    )
-    op.create_table(
-        "queue_heartbeats",
-        sa.Column("queue", sa.String(length=32), nullable=False),
-        sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("host", sa.String(length=255), nullable=False),
-        sa.Column("process", sa.Integer(), nullable=False),
-        sa.PrimaryKeyConstraint("queue", name=op.f("pk_queue_heartbeats")),
     )
     op.create_table(
         "studies",
@@ -378,8 +378,8 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_studies_state_lease_expires_at"))
 
     op.drop_table("studies")
-    op.drop_table("queue_heartbeats")
     op.drop_table("peers")
+    op.drop_table("part_heartbeats")
     op.drop_table("models")
     with op.batch_alter_table("events", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_events_study_key"))

@@ -1,11 +1,5 @@
 """The listener and the sender with dcmtk's storescu, echoscu and storescp at the other end."""
 
-import socket
-import subprocess
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,7 +13,8 @@ from dicom_io.sender import Disposition, RemoteAE, echo, send
 from dicom_io.storage import InstanceStore
 from dicom_io.transfer_syntaxes import sample_object
 from tests.dicom_io.peers import RecordingIntake, radiograph
-from tests.programs import output_of, require_program
+from tests.interop.dcmtk import storescp
+from tests.programs import output_of
 
 pytestmark = pytest.mark.interop
 
@@ -131,47 +126,6 @@ def test_real_films_sent_by_storescu_are_kept_bit_for_bit(store, intake):
         kept = store.read(instance.stored.relative_path)
         assert kept.PixelData == dcmread(film).PixelData
         assert kept.pixel_array.size
-
-
-@dataclass
-class Storescp:
-    """A running storescp and where it puts what it gets."""
-
-    port: int
-    folder: Path
-    process: subprocess.Popen
-
-
-@contextmanager
-def storescp(folder: Path, *options: str) -> Iterator[Storescp]:
-    """dcmtk's storage SCP on a free port, ready to accept; ``+B`` keeps the bytes as they come."""
-    folder.mkdir(exist_ok=True)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [require_program("storescp"), "+B", *options, "-od", str(folder), str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_until_listening(port, process)
-        yield Storescp(port, folder, process)
-    finally:
-        process.kill()
-        process.wait()
-
-
-def wait_until_listening(port: int, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            assert process.poll() is None, "the program ended"
-            assert time.monotonic() < deadline, "the program does not listen"
-            time.sleep(0.02)
-        else:
-            return
 
 
 def test_storescp_receives_our_files_bit_for_bit(store, tmp_path):

@@ -1,19 +1,15 @@
 """The storage SCU: sends objects as they lie, in one association, and says what became of each."""
 
-import socket
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from pydicom import Dataset
 from pydicom.uid import UID
-from pynetdicom import _config, evt
-from pynetdicom.ae import ApplicationEntity
+from pynetdicom import _config
 from pynetdicom.association import Association
-from pynetdicom.pdu_primitives import A_ASSOCIATE
-from pynetdicom.presentation import PresentationContext, build_context
+from pynetdicom.presentation import build_context
 
 from dicom_io.delivery_status import Disposition, disposition_of
 from dicom_io.errors import AssociationFailed, StorageError
@@ -25,8 +21,8 @@ from dicom_io.outgoing import (
     examine,
     named_alike,
 )
-from dicom_io.tls import TlsFiles, requestor_context
-from dicom_io.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_io.remote import RemoteAE, requested_association
+from dicom_io.tls import TlsFiles
 
 __all__ = [
     "Disposition",
@@ -42,37 +38,6 @@ __all__ = [
 _config.STORE_SEND_CHUNKED_DATASET = True
 
 _VERIFICATION: Final = UID("1.2.840.10008.1.1")
-_PERMANENT_REJECT: Final = 1  # PS3.8 table 9-21
-
-
-@dataclass(frozen=True)
-class RemoteAE:
-    """A peer that objects are sent to.
-
-    Attributes:
-        ae_title: its AE title, which we call.
-        host: its host name or address.
-        port: its TCP port.
-        calling_ae_title: our AE title, as this peer knows us.
-        tls: files for TLS; None sends without.
-        connection_timeout_seconds: time for the TCP connection and the TLS handshake.
-        association_timeout_seconds: time for the answer to an association or release request.
-        response_timeout_seconds: time for the answer to one object.
-        network_timeout_seconds: longest wait for a peer that takes no data.
-    """
-
-    ae_title: str
-    host: str
-    port: int
-    calling_ae_title: str = "MULTIMIX"
-    tls: TlsFiles | None = None
-    connection_timeout_seconds: float = 10.0
-    association_timeout_seconds: float = 30.0
-    response_timeout_seconds: float = 60.0
-    network_timeout_seconds: float = 60.0
-
-    def __str__(self) -> str:
-        return f"{self.ae_title} at {self.host}:{self.port}"
 
 
 @dataclass(frozen=True)
@@ -125,7 +90,7 @@ def echo(remote: RemoteAE) -> None:
         AssociationFailed: it is not there, refuses us, or does not answer with success.
         SettingsError: a TLS file cannot be used.
     """
-    with _association(remote, [build_context(_VERIFICATION)]) as association:
+    with requested_association(remote, [build_context(_VERIFICATION)]) as association:
         if not association.is_established:
             raise AssociationFailed(f"{remote} does not offer C-ECHO", transient=False)
         status = association.send_c_echo().get("Status")
@@ -145,7 +110,7 @@ def _send_all(outgoing: Sequence[OutgoingObject], remote: RemoteAE) -> list[Send
     outcomes: list[SendOutcome] = []
     for batch in batches(outgoing):
         try:
-            with _association(remote, contexts_for(batch)) as association:
+            with requested_association(remote, contexts_for(batch)) as association:
                 outcomes += _send_batch(association, batch)
         except AssociationFailed as failure:
             if not outcomes:
@@ -200,59 +165,3 @@ def _unanswered(outgoing: OutgoingObject, detail: str) -> SendOutcome:
 
 def _refused(outgoing: OutgoingObject, disposition: Disposition, detail: str) -> SendOutcome:
     return SendOutcome(str(outgoing.sop_instance_uid), None, disposition, detail)
-
-
-@contextmanager
-def _association(remote: RemoteAE, contexts: list[PresentationContext]) -> Iterator[Association]:
-    """An association that is accepted, though perhaps without any of the contexts.
-
-    Raises:
-        AssociationFailed: it was not accepted.
-    """
-    entity = ApplicationEntity(remote.calling_ae_title)
-    entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
-    entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    entity.connection_timeout = remote.connection_timeout_seconds
-    entity.acse_timeout = remote.association_timeout_seconds
-    entity.dimse_timeout = remote.response_timeout_seconds
-    entity.network_timeout = remote.network_timeout_seconds
-    tls_args = None if remote.tls is None else (requestor_context(remote.tls), remote.host)
-    try:
-        association = entity.associate(
-            remote.host,
-            remote.port,
-            contexts=contexts,
-            ae_title=remote.ae_title,
-            tls_args=tls_args,
-            evt_handlers=[(evt.EVT_CONN_OPEN, _tune_connection, [remote])],
-        )
-    except OSError as cause:
-        raise AssociationFailed(f"{remote} is unknown to the network: {cause.strerror}") from cause
-    nothing_accepted = bool(association.rejected_contexts) and not association.accepted_contexts
-    if not association.is_established and not nothing_accepted:
-        raise _failure_of(association, remote)
-    try:
-        yield association
-    finally:
-        if association.is_established:
-            association.release()
-
-
-def _tune_connection(event: evt.Event, remote: RemoteAE) -> None:
-    """No waiting for more data before sending (Nagle), and no waiting for ever for a dead peer."""
-    wire = event.assoc.dul.socket
-    if wire is not None and wire.socket is not None:
-        wire.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        wire.socket.settimeout(remote.network_timeout_seconds)
-
-
-def _failure_of(association: Association, remote: RemoteAE) -> AssociationFailed:
-    answer = association.acceptor.primitive
-    if association.is_rejected and isinstance(answer, A_ASSOCIATE):
-        transient = answer.result != _PERMANENT_REJECT
-        return AssociationFailed(
-            f"{remote} rejected the association: {answer.reason_str.lower()} "
-            f"(we call ourselves {association.requestor.ae_title})",
-            transient,
-        )
-    return AssociationFailed(f"{remote} cannot be reached, or gave no answer to the association")

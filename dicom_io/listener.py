@@ -9,7 +9,6 @@ import socket
 import threading
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Self, cast
 
@@ -36,9 +35,12 @@ from dicom_io.access_control import (
 )
 from dicom_io.association_server import AssociationServer
 from dicom_io.bounded_association import AssociationLimits, open_association
+from dicom_io.commitment_service import Answer, CommitmentService
 from dicom_io.errors import SettingsError
 from dicom_io.intake import Intake, ReceivedInstance
+from dicom_io.listener_configuration import ListenerConfiguration
 from dicom_io.storage import InstanceStore
+from dicom_io.storage_commitment import PUSH_MODEL
 from dicom_io.storage_service import SUCCESS, StorageService
 from dicom_io.tls import ReloadingContext, TlsFiles, acceptor_context
 from dicom_io.transfer_syntaxes import CHEST_STORAGE_CLASSES, decodable_transfer_syntaxes
@@ -59,8 +61,6 @@ _LOG = logging.getLogger(__name__)
 
 VERIFICATION: Final = UID("1.2.840.10008.1.1")
 
-_PDU_OVERHEAD_BYTES: Final = 1 << 16
-
 # pynetdicom describes every PDU for its own log, at a cost, whether anyone listens or not.
 _PYNETDICOM_LOGGING: Final = (
     (evt.EVT_DIMSE_RECV, standard_dimse_recv_handler),
@@ -70,45 +70,6 @@ _PYNETDICOM_LOGGING: Final = (
 )
 
 
-@dataclass(frozen=True)
-class ListenerConfiguration:
-    """How to listen, and to whom.
-
-    Attributes:
-        ae_title: our AE title, 1 to 16 characters.
-        host: address to listen on.
-        port: TCP port; 0 takes a free one.
-        maximum_associations: associations at a time, of all peers together.
-        require_called_ae_title: refuse peers that call us by another title.
-        allowed_calling: peers that may send; empty for anyone.
-        association_timeout_seconds: time for TLS handshake and association request.
-        idle_timeout_seconds: longest silence of a peer before its association is aborted.
-        maximum_association_seconds: longest association.
-        maximum_object_bytes: longest encoded dataset; longer ones are refused for good.
-        maximum_pdu_size: PDU length offered to peers, in bytes; 0 lets them choose.
-        tls: files for TLS; None listens without.
-    """
-
-    ae_title: str
-    host: str = "127.0.0.1"
-    port: int = 0
-    maximum_associations: int = 32
-    require_called_ae_title: bool = False
-    allowed_calling: tuple[AllowedPeer, ...] = ()
-    association_timeout_seconds: float = 20.0
-    idle_timeout_seconds: float = 60.0
-    maximum_association_seconds: float = 4 * 3600.0
-    maximum_object_bytes: int = 512 << 20
-    maximum_pdu_size: int = 0
-    tls: TlsFiles | None = None
-
-    def __post_init__(self) -> None:
-        if not self.ae_title.strip() or printable_ae_title(self.ae_title) != self.ae_title.strip():
-            raise SettingsError(f"AE title {self.ae_title!r} must be 1 to 16 printable characters")
-        if self.maximum_associations < 1:
-            raise SettingsError("maximum_associations of the listener must be at least 1")
-
-
 class Listener:
     """A running storage SCP.
 
@@ -116,15 +77,21 @@ class Listener:
         configuration: how to listen, and to whom.
         store: where instances go.
         intake: who is told.
+        commitment: who answers storage commitment; None does not offer it.
     """
 
     def __init__(
-        self, configuration: ListenerConfiguration, store: InstanceStore, intake: Intake
+        self,
+        configuration: ListenerConfiguration,
+        store: InstanceStore,
+        intake: Intake,
+        commitment: CommitmentService | None = None,
     ) -> None:
         self._configuration = configuration
         self._store = store
         self._intake = intake
         self._storage = StorageService(store, intake)
+        self._commitment = commitment
         self._policy = AccessPolicy(
             ae_title=configuration.ae_title.strip(),
             require_called_ae_title=configuration.require_called_ae_title,
@@ -133,10 +100,13 @@ class Listener:
         )
         self._limits = AssociationLimits(
             maximum_object_bytes=configuration.maximum_object_bytes,
-            maximum_pdu_bytes=_longest_pdu(configuration),
+            maximum_pdu_bytes=configuration.longest_pdu_bytes,
             network_timeout_seconds=configuration.idle_timeout_seconds,
         )
         self._entity = _application_entity(configuration)
+        if commitment is not None:
+            # Both roles: peers ask us, and report to us what we asked them.
+            self._entity.add_supported_context(PUSH_MODEL, scu_role=True, scp_role=True)
         self._accepted: dict[Association, AssociationFacts] = {}
         self._lock = threading.Lock()
         self._server: AssociationServer | None = None
@@ -219,6 +189,9 @@ class Listener:
         association.bind(evt.EVT_REQUESTED, self._on_requested)
         association.bind(evt.EVT_C_ECHO, _on_c_echo)
         association.bind(evt.EVT_C_STORE, self._on_c_store)
+        if self._commitment is not None:
+            association.bind(evt.EVT_N_ACTION, self._on_n_action)
+            association.bind(evt.EVT_N_EVENT_REPORT, self._on_n_event_report)
         return association
 
     def _on_requested(self, event: evt.Event) -> None:
@@ -270,18 +243,22 @@ class Listener:
         """Answer a C-STORE request; nothing but a status leaves."""
         return self._storage.answer(event, self._accepted[event.assoc])
 
+    def _on_n_action(self, event: evt.Event) -> Answer:
+        return cast(CommitmentService, self._commitment).answer_request(
+            event, self._accepted[event.assoc]
+        )
+
+    def _on_n_event_report(self, event: evt.Event) -> Answer:
+        return cast(CommitmentService, self._commitment).take_report(
+            event, self._accepted[event.assoc]
+        )
+
     def _tell(self, call: Callable[[], None]) -> None:
         """Report something that has happened already, whatever the intake answers."""
         try:
             call()
         except Exception as cause:  # noqa: BLE001 - the association is over either way
             _LOG.error("the end of an association was not recorded: %s", type(cause).__name__)
-
-
-def _longest_pdu(configuration: ListenerConfiguration) -> int:
-    """What is read at a time: one object, where the peer was left to choose, with its headers."""
-    offered = configuration.maximum_pdu_size or configuration.maximum_object_bytes
-    return offered + _PDU_OVERHEAD_BYTES
 
 
 def _application_entity(configuration: ListenerConfiguration) -> ApplicationEntity:

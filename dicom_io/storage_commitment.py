@@ -1,0 +1,172 @@
+"""Storage commitment (PS3.4 annex J): who asks for what to be safe, and what is answered."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from pydicom import Dataset
+from pydicom.uid import UID
+
+from dicom_io.access_control import AssociationFacts
+from dicom_io.instance_header import is_uid
+from dicom_io.remote import RemoteAE
+
+PUSH_MODEL: Final = UID("1.2.840.10008.1.20.1")
+PUSH_MODEL_INSTANCE: Final = UID("1.2.840.10008.1.20.1.1")
+REQUEST_COMMITMENT: Final = 1  # action type
+ALL_COMMITTED: Final = 1  # event types
+SOME_FAILED: Final = 2
+
+# Failure reasons (PS3.3 C.14.1.1).
+PROCESSING_FAILURE: Final = 0x0110
+NO_SUCH_INSTANCE: Final = 0x0112
+CLASS_INSTANCE_CONFLICT: Final = 0x0119
+
+_MOST_REFERENCES: Final = 10_000
+
+
+@dataclass(frozen=True)
+class InstanceReference:
+    """One SOP instance by its class and its UID."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+
+
+@dataclass(frozen=True)
+class CommitmentRequest:
+    """A question whether instances are safe.
+
+    Attributes:
+        transaction_uid: the requestor's name for the question.
+        references: the instances.
+    """
+
+    transaction_uid: str
+    references: tuple[InstanceReference, ...]
+
+
+@dataclass(frozen=True)
+class CommitmentResult:
+    """The answer to a question whether instances are safe.
+
+    Attributes:
+        transaction_uid: the question.
+        committed: the instances that are safe.
+        failed: the others, each with its failure reason (PS3.3 C.14.1.1).
+    """
+
+    transaction_uid: str
+    committed: tuple[InstanceReference, ...]
+    failed: tuple[tuple[InstanceReference, int], ...] = ()
+
+
+class CommitmentRegister(Protocol):
+    """Who knows what is safe. Called from several threads."""
+
+    def result_of(
+        self, association: AssociationFacts, request: CommitmentRequest
+    ) -> CommitmentResult:
+        """Look for the instances; an exception answers that processing failed for each."""
+
+    def return_address(self, association: AssociationFacts) -> RemoteAE | None:
+        """Where to report to in an association of our own; None: in the requestor's only."""
+
+    def commitment_reported(self, association: AssociationFacts, result: CommitmentResult) -> None:
+        """A peer answers a question of ours; an exception lets it report again."""
+
+
+def request_from(information: Dataset) -> CommitmentRequest:
+    """Read the action information of a request (PS3.4 table J.3-1).
+
+    Args:
+        information: from whoever sent it.
+
+    Returns:
+        The question.
+
+    Raises:
+        ValueError: it is malformed.
+    """
+    return CommitmentRequest(
+        _uid(information, "TransactionUID"), _references(information, "ReferencedSOPSequence")
+    )
+
+
+def result_from(information: Dataset) -> CommitmentResult:
+    """Read the event information of a report (PS3.4 table J.3-2).
+
+    Args:
+        information: from whoever sent it.
+
+    Returns:
+        The answer.
+
+    Raises:
+        ValueError: it is malformed.
+    """
+    failed = _references(information, "FailedSOPSequence")
+    items = information.get("FailedSOPSequence") or ()
+    reasons = [int(item.get("FailureReason") or PROCESSING_FAILURE) for item in items]
+    return CommitmentResult(
+        _uid(information, "TransactionUID"),
+        _references(information, "ReferencedSOPSequence"),
+        tuple(zip(failed, reasons, strict=True)),
+    )
+
+
+def dataset_of_request(request: CommitmentRequest) -> Dataset:
+    """The action information of a request."""
+    information = Dataset()
+    information.TransactionUID = request.transaction_uid
+    information.ReferencedSOPSequence = _items(request.references)
+    return information
+
+
+def dataset_of_result(result: CommitmentResult) -> Dataset:
+    """The event information of a report."""
+    information = Dataset()
+    information.TransactionUID = result.transaction_uid
+    if result.committed:
+        information.ReferencedSOPSequence = _items(result.committed)
+    if result.failed:
+        items = _items(reference for reference, _ in result.failed)
+        for item, (_, reason) in zip(items, result.failed, strict=True):
+            item.FailureReason = reason
+        information.FailedSOPSequence = items
+    return information
+
+
+def event_type_of(result: CommitmentResult) -> int:
+    """The event type of a report (PS3.4 J.3.3.1)."""
+    return SOME_FAILED if result.failed else ALL_COMMITTED
+
+
+def _items(references: Iterable[InstanceReference]) -> list[Dataset]:
+    items = []
+    for reference in references:
+        item = Dataset()
+        item.ReferencedSOPClassUID = reference.sop_class_uid
+        item.ReferencedSOPInstanceUID = reference.sop_instance_uid
+        items.append(item)
+    return items
+
+
+def _references(information: Dataset, keyword: str) -> tuple[InstanceReference, ...]:
+    items = information.get(keyword) or ()
+    if len(items) > _MOST_REFERENCES:
+        raise ValueError(f"{keyword} has more than {_MOST_REFERENCES} items")
+    return tuple(
+        InstanceReference(
+            _uid(item, "ReferencedSOPClassUID"), _uid(item, "ReferencedSOPInstanceUID")
+        )
+        for item in items
+    )
+
+
+def _uid(dataset: Dataset, keyword: str) -> str:
+    value = dataset.get(keyword)
+    text = "" if value is None else str(value)
+    if not is_uid(text):
+        raise ValueError(f"{keyword} is missing or malformed")
+    return text

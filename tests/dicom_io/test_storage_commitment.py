@@ -1,0 +1,233 @@
+import threading
+import time
+from dataclasses import dataclass, field
+
+import pytest
+import requests
+from hypothesis import given
+from hypothesis import strategies as st
+from pydicom import Dataset
+from pydicom.uid import generate_uid
+from pynetdicom.presentation import build_context
+
+from dicom_io.commitment_service import (
+    CommitmentService,
+    report_commitment,
+    request_commitment,
+)
+from dicom_io.errors import AssociationFailed
+from dicom_io.listener import Listener, ListenerConfiguration
+from dicom_io.remote import RemoteAE, requested_association
+from dicom_io.sender import send
+from dicom_io.storage import InstanceStore
+from dicom_io.storage_commitment import (
+    NO_SUCH_INSTANCE,
+    PROCESSING_FAILURE,
+    PUSH_MODEL,
+    PUSH_MODEL_INSTANCE,
+    CommitmentRequest,
+    CommitmentResult,
+    InstanceReference,
+    dataset_of_request,
+    dataset_of_result,
+    event_type_of,
+    request_from,
+    result_from,
+)
+from tests.dicom_io.peers import DX, RecordingIntake, radiograph
+from tests.orthanc import running_orthanc
+
+KEPT = InstanceReference(str(DX), "2.25.1000001")
+LOST = InstanceReference(str(DX), "2.25.9")
+
+
+@dataclass
+class Register:
+    """Knows what is safe, and whom to report to."""
+
+    kept: set[InstanceReference] = field(default_factory=lambda: {KEPT})
+    address: RemoteAE | None = None
+    failure: Exception | None = None
+    reported: list[CommitmentResult] = field(default_factory=list)
+    changed: threading.Event = field(default_factory=threading.Event)
+
+    def result_of(self, association, request):
+        if self.failure is not None:
+            raise self.failure
+        return CommitmentResult(
+            request.transaction_uid,
+            tuple(r for r in request.references if r in self.kept),
+            tuple((r, NO_SUCH_INSTANCE) for r in request.references if r not in self.kept),
+        )
+
+    def return_address(self, association):
+        return self.address
+
+    def commitment_reported(self, association, result):
+        if self.failure is not None:
+            raise self.failure
+        self.reported.append(result)
+        self.changed.set()
+
+
+@pytest.fixture
+def listen(tmp_path):
+    running = []
+
+    def start(register, pauses_seconds=(0.0,), **settings) -> Listener:
+        service = CommitmentService(register, pauses_seconds)
+        listener = Listener(
+            ListenerConfiguration("MULTIMIX", **settings),
+            InstanceStore(tmp_path / f"store{len(running)}"),
+            RecordingIntake(),
+            service,
+        )
+        listener.start()
+        running.append((listener, service))
+        return listener
+
+    yield start
+    for listener, service in running:
+        service.stop()
+        listener.stop(grace_seconds=0)
+
+
+def remote(listener, **settings) -> RemoteAE:
+    return RemoteAE("MULTIMIX", "127.0.0.1", listener.port, **settings)
+
+
+def asked(*references) -> CommitmentRequest:
+    return CommitmentRequest(generate_uid(), references)
+
+
+def test_what_is_kept_is_committed_in_the_requestors_association(listen):
+    request = asked(KEPT)
+    result = request_commitment(request, remote(listen(Register())))
+    assert result == CommitmentResult(request.transaction_uid, (KEPT,))
+
+
+def test_what_is_not_kept_is_named_with_its_reason(listen):
+    result = request_commitment(asked(KEPT, LOST), remote(listen(Register())))
+    assert result is not None
+    assert result.committed == (KEPT,)
+    assert result.failed == ((LOST, NO_SUCH_INSTANCE),)
+
+
+def test_the_result_comes_in_an_association_of_its_own_where_the_address_is_known(listen):
+    asking = Register()
+    asker = listen(asking)
+    answering = listen(Register(address=remote(asker)))
+    request = asked(KEPT)
+    assert request_commitment(request, remote(answering), wait_seconds=0) is None
+    assert asking.changed.wait(20)
+    assert asking.reported == [CommitmentResult(request.transaction_uid, (KEPT,))]
+
+
+def test_a_report_that_nobody_takes_is_tried_again(listen):
+    asking = Register(failure=ConnectionError("the database is away"))
+    asker = listen(asking)
+    answering = listen(Register(address=remote(asker)), pauses_seconds=(0.0, 0.3))
+    request_commitment(asked(KEPT), remote(answering), wait_seconds=0)
+    threading.Timer(0.1, lambda: setattr(asking, "failure", None)).start()
+    assert asking.changed.wait(20)
+
+
+def test_what_cannot_be_looked_up_is_not_called_safe(listen):
+    result = request_commitment(asked(KEPT), remote(listen(Register(failure=OSError("disk")))))
+    assert result is not None
+    assert result.committed == ()
+    assert result.failed == ((KEPT, PROCESSING_FAILURE),)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda i: i.__delattr__("TransactionUID"),
+        lambda i: setattr(i, "TransactionUID", ""),
+        lambda i: i.ReferencedSOPSequence[0].__delattr__("ReferencedSOPInstanceUID"),
+    ],
+)
+def test_a_malformed_request_is_an_invalid_argument(listen, change):
+    information = dataset_of_request(asked(KEPT))
+    change(information)
+    contexts = [build_context(PUSH_MODEL)]
+    with requested_association(remote(listen(Register())), contexts) as association:
+        answer, _ = association.send_n_action(information, 1, PUSH_MODEL, PUSH_MODEL_INSTANCE)
+        assert answer.Status == 0x0115
+        answer, _ = association.send_n_action(information, 7, PUSH_MODEL, PUSH_MODEL_INSTANCE)
+        assert answer.Status == 0x0123
+
+
+def test_without_a_service_commitment_is_not_offered(tmp_path):
+    plain = Listener(ListenerConfiguration("MULTIMIX"), InstanceStore(tmp_path), RecordingIntake())
+    with plain, pytest.raises(AssociationFailed, match="offers no storage commitment") as caught:
+        request_commitment(asked(KEPT), remote(plain))
+    assert not caught.value.transient
+
+
+def test_a_report_to_a_peer_that_is_away_fails():
+    nobody = RemoteAE("NOBODY", "127.0.0.1", 1, connection_timeout_seconds=1)
+    with pytest.raises(AssociationFailed):
+        report_commitment(CommitmentResult(generate_uid(), (KEPT,)), nobody)
+
+
+uids = st.from_regex(r"2\.25\.[1-9][0-9]{0,30}", fullmatch=True)
+references = st.builds(InstanceReference, uids, uids)
+
+
+@given(uids, st.lists(references, max_size=5), st.lists(references, max_size=5))
+def test_requests_and_results_survive_the_way_into_datasets_and_back(uid, committed, failed):
+    request = CommitmentRequest(uid, tuple(committed))
+    assert request_from(dataset_of_request(request)) == request
+    result = CommitmentResult(uid, tuple(committed), tuple((r, 0x0112) for r in failed))
+    assert result_from(dataset_of_result(result)) == result
+    assert event_type_of(result) == (2 if failed else 1)
+
+
+def test_a_hostile_dataset_is_a_value_error():
+    with pytest.raises(ValueError, match="TransactionUID"):
+        result_from(Dataset())
+
+
+@pytest.mark.interop
+def test_orthanc_commits_to_what_it_was_sent_and_reports_to_our_listener(listen, tmp_path):
+    register = Register()
+    modalities = {"node": ["MULTIMIX", "127.0.0.1", listen(register).port]}
+    with running_orthanc(tmp_path, DicomModalities=modalities) as pacs:
+        target = RemoteAE(pacs.ae_title, "127.0.0.1", pacs.dicom_port, calling_ae_title="MULTIMIX")
+        send([radiograph(1)], target)
+        request = asked(KEPT, LOST)
+        assert request_commitment(request, target, wait_seconds=0) is None
+        assert register.changed.wait(20)
+    [report] = register.reported
+    assert report.transaction_uid == request.transaction_uid
+    assert report.committed == (KEPT,)
+    assert report.failed == ((LOST, NO_SUCH_INSTANCE),)
+
+
+@pytest.mark.interop
+def test_orthanc_asks_us_and_gets_our_report(listen, tmp_path):
+    register = Register()
+    modalities = {"node": ["MULTIMIX", "127.0.0.1", listen(register).port]}
+    wanted = [[r.sop_class_uid, r.sop_instance_uid] for r in (KEPT, LOST)]
+    with running_orthanc(tmp_path, DicomModalities=modalities) as pacs:
+        register.address = RemoteAE(pacs.ae_title, "127.0.0.1", pacs.dicom_port)
+        asked_for = requests.post(
+            f"{pacs.url}/modalities/node/storage-commitment",
+            json={"DicomInstances": wanted},
+            timeout=20,
+        ).json()
+        report = finished_report(f"{pacs.url}/storage-commitment/{asked_for['ID']}")
+    assert report["Status"] == "Failure"
+    assert [item["SOPInstanceUID"] for item in report["Success"]] == [KEPT.sop_instance_uid]
+    assert [item["SOPInstanceUID"] for item in report["Failures"]] == [LOST.sop_instance_uid]
+
+
+def finished_report(url: str) -> dict:
+    deadline = time.monotonic() + 20
+    while True:
+        report = requests.get(url, timeout=20).json()
+        if report["Status"] != "Pending":
+            return report
+        assert time.monotonic() < deadline, report
+        time.sleep(0.05)

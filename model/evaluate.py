@@ -3,9 +3,10 @@
     python -m model.evaluate --data EXPORT [--checkpoint MODEL] [--split test] [--json]
 
 Masks are scored on the network's grid (the paper's way) and at the image's own size. The verdict
-is scored beside the two constant answers, which beat many a published accuracy. Labels of a source
-whose images are all of one class are left out where another source has both: telling two hospitals
-apart is no diagnosis.
+is scored beside the two constant answers, which beat many a published accuracy, and beside a
+logistic regression on trivial features such as view, age and sharpness (``model.shortcuts``).
+Labels of a source whose images are all of one class are left out where another source has both:
+telling two hospitals apart is no diagnosis.
 """
 
 import json
@@ -31,10 +32,12 @@ from model.image_table import ImageRecord, ImageTable
 from model.metrics import (
     ClassificationScores,
     MaskScores,
+    auroc,
     score_classification,
     score_mask,
 )
 from model.predictor import Prediction, Predictor
+from model.shortcuts import ShortcutScores, find_shortcuts, score_by_shortcuts
 from model.splits import one_class_sources, without_one_class_labels
 
 BATCH = 16
@@ -67,12 +70,14 @@ class Scored:
         probability: calibrated, of pneumonia.
         mask: scores on the network's grid, or None without a reference mask.
         full_size_mask: scores at the image's own size, or None.
+        shortcut: score by trivial features alone, or None where nothing could be fitted.
     """
 
     record: ImageRecord
     probability: float
     mask: MaskScores | None
     full_size_mask: MaskScores | None
+    shortcut: float | None
 
 
 def evaluate(
@@ -97,7 +102,9 @@ def evaluate(
     if not rows:
         found = sorted({record.split or "none" for record in records})
         raise TrainingError(f"no image of split {split!r}; the export has {', '.join(found)}")
-    scored = list(_score(table, records, rows, predictor, full_size))
+    classes = [record.class_index for record in records]
+    shortcuts = score_by_shortcuts(table, rows, classes)
+    scored = list(_score(table, records, rows, predictor, full_size, shortcuts))
     report: dict[str, Any] = {
         "images": len(scored),
         "masks": sum(s.mask is not None for s in scored),
@@ -108,6 +115,9 @@ def evaluate(
     }
     operating_point = predictor.card.calibration.operating_point
     report |= _mask_figures(scored) | _class_figures(scored, operating_point)
+    report["shortcuts_fitted_on"] = shortcuts.fitted_on if shortcuts else None
+    alone = find_shortcuts(table, rows, classes)
+    report["shortcut_auroc_of"] = alone.auroc_of if alone else {}
     for name, group_of in GROUPINGS.items():
         report[f"by_{name}"] = _by_group(scored, group_of, operating_point)
     return report
@@ -135,6 +145,7 @@ def _score(
     rows: Sequence[int],
     predictor: Predictor,
     full_size: bool,
+    shortcuts: ShortcutScores | None,
 ) -> Iterator[Scored]:
     """Predict in batches and compare each mask with its reference."""
     side = predictor.card.input_side
@@ -153,7 +164,8 @@ def _score(
                 mask = score_mask(predicted_hw, np.asarray(table.masks[row], dtype=np.bool_))
                 if full_size:
                     full_size_mask = _score_at_full_size(record, prediction)
-            yield Scored(record, prediction.probability, mask, full_size_mask)
+            shortcut = shortcuts.of_row.get(row) if shortcuts else None
+            yield Scored(record, prediction.probability, mask, full_size_mask, shortcut)
 
 
 def _score_at_full_size(record: ImageRecord, prediction: Prediction) -> MaskScores:
@@ -195,7 +207,7 @@ def _mean_scores(masks: Sequence[MaskScores], suffix: str) -> dict[str, float | 
 
 
 def _class_figures(scored: Sequence[Scored], operating_point: float) -> dict[str, Any]:
-    """Figures of the verdict, with the constant answers and each source's AUROC beside them."""
+    """Figures of the verdict, with the constant answers and the shortcuts' AUROC beside them."""
     labelled = [s for s in scored if s.record.class_index >= 0]
     if not labelled:
         return {}
@@ -205,6 +217,8 @@ def _class_figures(scored: Sequence[Scored], operating_point: float) -> dict[str
     figures: dict[str, Any] = asdict(scores)
     figures["labelled_images"] = figures.pop("images")
     figures["operating_point"] = operating_point
+    shortcuts = np.array([s.shortcut for s in labelled if s.shortcut is not None])
+    figures["shortcut_auroc"] = auroc(shortcuts, labels) if len(shortcuts) == len(labels) else None
     figures["accuracy_always_normal"] = float((labels == 0).mean())
     figures["accuracy_always_pneumonia"] = float((labels == 1).mean())
     return figures
@@ -236,10 +250,17 @@ def main(
 
 
 def _as_table(report: dict[str, Any]) -> Table:
-    table = Table(title=f"{report['model']}, split {report['split'] or 'all'}")
+    fitted_on = report["shortcuts_fitted_on"]
+    table = Table(
+        title=f"{report['model']}, split {report['split'] or 'all'}",
+        caption=f"shortcut_auroc: a regression on trivial features, fitted on {fitted_on}"
+        if fitted_on
+        else None,
+    )
     table.add_column("figure")
     table.add_column("value", justify="right")
-    for name, value in report.items():
+    alone = {f"{name} alone, AUROC": v for name, v in report["shortcut_auroc_of"].items()}
+    for name, value in (report | alone).items():
         if isinstance(value, float):
             table.add_row(name, f"{value:.4f}")
         elif isinstance(value, int) or value is None:

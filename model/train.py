@@ -41,6 +41,7 @@ from model.run_folder import (
     write_config,
 )
 from model.run_state import TrainingState, read_state, write_state
+from model.shortcuts import warn_of_shortcuts
 from model.splits import Pools, divide, require_annotations
 from model.stopping import StopReason, stop_requests
 from model.streams import Streams, make_streams
@@ -256,6 +257,8 @@ def prepare(
         f"{len(pools.labelled)} labelled, {len(pools.masked)} with masks, "
         f"{len(pools.unlabelled)} to learn from unlabelled, {len(pools.validation)} held out"
     )
+    if config.tasks.classify:
+        warn_of_shortcuts(table, pools, console)
     return Run(table, pools, streams, config, out, card, device, console)
 
 

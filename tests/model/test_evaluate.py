@@ -183,3 +183,21 @@ def test_the_command_fails_with_a_sentence_where_the_model_is_missing(export, tm
     )
     assert result.exit_code == 1
     assert "cannot be read" in result.stderr
+
+
+def test_the_verdict_stands_beside_a_regression_on_trivial_features():
+    small = film_table(2)
+    count = 60
+    records = tuple(
+        record(n, view="AP" if n % 2 else "PA", split="test" if n < 30 else "train")
+        for n in range(count)
+    )
+    images = np.resize(small.images, (count, 256, 256))
+    table = ImageTable(records, images, np.resize(small.masks, images.shape), ())
+    report = evaluate(table, predictor(), split="test", full_size=False)
+    assert report["shortcut_auroc"] == 1.0
+    assert report["shortcut_auroc_of"]["view"] == 1.0
+    assert report["shortcuts_fitted_on"].startswith("30 labelled images outside")
+    assert report["by_source"]["A"]["shortcut_auroc"] == 1.0
+    everything = evaluate(table, predictor(), full_size=False)
+    assert "cross-validated by patient" in everything["shortcuts_fitted_on"]

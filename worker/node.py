@@ -8,14 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Final
-
-from redis import Redis
-from redis.exceptions import RedisError
-from sqlalchemy import select
-from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_io.errors import SettingsError
 from worker.database import PROJECT_ROOT, Database
@@ -23,19 +16,15 @@ from worker.embedded_broker import broker_url, prepare_embedded_broker
 from worker.intake import utc_now
 from worker.queueing import DELIVERY_QUEUE, READING_QUEUE
 from worker.settings import PREFIX, Settings
-from worker.signs_of_life import LISTENER, SWEEPER, signs_of_life
-from worker.studies import StudyState
+from worker.signs_of_life import LISTENER, SWEEPER
 from worker.supervisor import Part, Supervisor
-from worker.tables import Peer, Study
+from worker.watch import NodeWatch
 
 _LOG = logging.getLogger(__name__)
 
 _LOOP_SECONDS: Final = 0.2
 _CHECK_SECONDS: Final = 2.0
 _MOST_FAILED_STARTS: Final = 3
-_WATCHED_PARTS: Final = frozenset({LISTENER, SWEEPER, READING_QUEUE, DELIVERY_QUEUE})
-# Heartbeats are sent every 10 s; so long without one, and without other work, is no delay.
-_SILENCE: Final = timedelta(seconds=45)
 
 
 def run_node(settings: Settings, stop: threading.Event, say: Callable[[str], None]) -> None:
@@ -56,7 +45,7 @@ def run_node(settings: Settings, stop: threading.Event, say: Callable[[str], Non
         supervisor = Supervisor(
             parts_of(settings), _child_environment(), stop_seconds=settings.shutdown_seconds
         )
-        watch = _Watch(settings, database, utc_now())
+        watch = NodeWatch(database, broker_url(settings), started=utc_now())
         supervisor.start()
         try:
             _supervise(supervisor, watch, settings, stop, say)
@@ -94,7 +83,7 @@ def _consumer(queue: str, processes: int) -> list[str]:
 
 def _supervise(
     supervisor: Supervisor,
-    watch: "_Watch",
+    watch: NodeWatch,
     settings: Settings,
     stop: threading.Event,
     say: Callable[[str], None],
@@ -129,72 +118,6 @@ def _require_startable(supervisor: Supervisor) -> None:
             raise SettingsError(
                 f"the node cannot start: its {name} ended {failures} x; its log lines say why"
             )
-
-
-@dataclass
-class _Watch:
-    """Looks at the node from outside: which parts have shown lately that they work?"""
-
-    settings: Settings
-    database: Database
-    started: datetime
-    _fair_since: datetime | None = None
-
-    def is_ready(self) -> bool:
-        """Whether every part has shown that it works, the workers by taking a task."""
-        try:
-            return set(self._seen()) >= _WATCHED_PARTS
-        except SQLAlchemyError:
-            return False
-
-    def silent_parts(self) -> list[str]:
-        """Parts that gave no sign of life for long, though database and broker were there.
-
-        A worker that holds a lease is at work, however long its task takes.
-        """
-        now = utc_now()
-        try:
-            alive = {*self._busy_queues(now), *self._seen(now - _SILENCE)}
-            fair = self._broker_answers()
-        except SQLAlchemyError:
-            fair = False
-        if not fair:
-            self._fair_since = None
-            return []
-        self._fair_since = self._fair_since or now
-        if now - self._fair_since < _SILENCE:
-            return []
-        silent = sorted(_WATCHED_PARTS - alive)
-        if silent:
-            self._fair_since = None  # the new process gets its time too
-        return silent
-
-    def _seen(self, since: datetime | None = None) -> dict[str, datetime]:
-        with self.database.reading() as session:
-            return signs_of_life(session, since or self.started)
-
-    def _busy_queues(self, now: datetime) -> set[str]:
-        reads = select(Study.study_key).where(
-            Study.state == StudyState.RUNNING, Study.lease_expires_at > now
-        )
-        sends = select(Peer.peer_key).where(
-            Peer.lease_token.is_not(None), Peer.lease_expires_at > now
-        )
-        with self.database.reading() as session:
-            return {
-                queue
-                for queue, held in ((READING_QUEUE, reads), (DELIVERY_QUEUE, sends))
-                if session.scalars(held.limit(1)).first() is not None
-            }
-
-    def _broker_answers(self) -> bool:
-        try:
-            with Redis.from_url(
-                broker_url(self.settings), socket_connect_timeout=1, socket_timeout=1
-            ) as client:
-                return bool(client.ping())
-        except (RedisError, OSError):
-            return False
 
 
 @contextmanager

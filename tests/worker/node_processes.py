@@ -18,3 +18,16 @@ def processes_of(home: Path, *words: str) -> list[int]:
         if all(word.encode() in command for word in words):
             found.append(int(process.name))
     return sorted(found)
+
+
+def broker_of(node: int) -> int:
+    """Process number of a node's embedded broker, which overwrites its own environment."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+            program = (process / "exe").readlink().name
+        except OSError:
+            continue
+        if parent == node and program == "valkey-server":
+            return int(process.name)
+    raise AssertionError(f"node {node} has no broker")

@@ -15,7 +15,7 @@ from pydicom import Dataset
 from sqlalchemy import select
 
 from dicom_io.phantom import draw_phantom, phantom_dataset
-from tests.worker.node_processes import processes_of
+from tests.worker.node_processes import broker_of, processes_of
 from tests.worker.nodes import ROOT, RunningNode, running_node, waited_for
 from worker.database import Database
 from worker.demo_pacs import StorageScpPacs
@@ -44,21 +44,26 @@ def node(tmp_path: Path, pacs: StorageScpPacs) -> Iterator[RunningNode]:
         yield running
 
 
-def outcome_of(home: Path, dataset: Dataset) -> StudyState:
-    """The state in which a study ends; asked of the database, which costs the node nothing."""
+def wait_for_state(home: Path, dataset: Dataset, *states: StudyState) -> StudyState:
+    """Wait until a study is in a state; asked of the database, which costs the node nothing."""
     database = Database(f"sqlite:///{home}/node.sqlite")
 
-    def final_state() -> StudyState | None:
+    def found() -> StudyState | None:
         with database.reading() as session:
             state = session.scalar(
                 select(Study.state).where(Study.study_uid == dataset.StudyInstanceUID)
             )
-        return state if state in FINAL_STATES else None
+        return state if state in states else None
 
     try:
-        return waited_for(final_state, f"study {dataset.StudyInstanceUID} to end")
+        return waited_for(found, f"study {dataset.StudyInstanceUID} to be {states}")
     finally:
         database.close()
+
+
+def outcome_of(home: Path, dataset: Dataset) -> StudyState:
+    """The state in which a study ends."""
+    return wait_for_state(home, dataset, *FINAL_STATES)
 
 
 def kill(node: RunningNode, *words: str) -> list[int]:
@@ -84,14 +89,13 @@ def test_whatever_is_killed_comes_back_and_no_study_is_lost(
     send_one()
     kill(node, "listen")  # its association had ended; what it took is in the database
     send_one()
-    kill(node, "-Q", "reading")  # perhaps while it reads
+    wait_for_state(home, sent[-1], StudyState.RUNNING, *FINAL_STATES)
+    kill(node, "-Q", "reading")  # while it reads
     send_one()
     kill(node, "sweep")
     send_one()
     kill(node, "-Q", "delivery")
-    broker = processes_of(home, f"{home}/broker/valkey.conf") or _valkey_of(node)
-    for process in broker:
-        os.kill(process, signal.SIGKILL)
+    os.kill(broker_of(node.process.pid), signal.SIGKILL)
     shutil.rmtree(home / "broker" / "appendonlydir")  # and all that it knew with it
     send_one()
 
@@ -110,16 +114,6 @@ def _try_to_send(node: RunningNode, dataset: Dataset) -> list[int | None] | None
         return [outcome.status for outcome in node.send(dataset)]
     except Exception:  # noqa: BLE001 - the listener is being started again
         return None
-
-
-def _valkey_of(node: RunningNode) -> list[int]:
-    """The server renames itself, so it is found by the program it runs."""
-    home = Path(node.environment["MULTIMIX_HOME"])
-    return [
-        process
-        for process in processes_of(home)
-        if Path(f"/proc/{process}/exe").resolve().name == "valkey-server"
-    ]
 
 
 def test_a_node_that_is_killed_leaves_no_process_and_goes_on_when_it_is_started_again(

@@ -1,0 +1,83 @@
+"""``python -m worker``: what an operator types, and what is said when it cannot be done."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.worker.nodes import ROOT
+from tests.worker.storage_scp import storage_scp
+from worker.__main__ import application
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MULTIMIX_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def run(*arguments: str, status: int = 0) -> str:
+    result = CliRunner().invoke(application, arguments)
+    assert result.exit_code == status, result.output
+    return result.output
+
+
+def run_as_operator(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "worker", *arguments],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_settings_are_listed_with_their_origin_and_without_passwords(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MULTIMIX_BROKER_URL", "redis://:geheim@broker:6379/0")
+    monkeypatch.setenv("COLUMNS", "200")
+    text = run("settings")
+    assert "geheim" not in text
+    assert "redis://:***@broker:6379/0" in text
+    line = next(line for line in text.splitlines() if "quiet_seconds" in line)
+    assert line.split() == ["quiet_seconds", "3.0", "default"]
+
+
+def test_what_is_wrong_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MULTIMIX_QUIET_SECONDS", "soon")
+    done = run_as_operator("status")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: MULTIMIX_QUIET_SECONDS (environment): ")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_fresh_home_asks_for_its_tables_and_gets_them(home: Path) -> None:
+    done = run_as_operator("status")
+    assert (done.returncode, "python -m worker migrate" in done.stderr) == (2, True)
+    run("migrate")
+    assert json.loads(run("status", "--json")) == {"counts": {}, "targets": [], "studies": []}
+    assert "all studies: none" in run("status")
+    assert home.stat().st_mode & 0o777 == 0o700
+
+
+def test_targets_are_asked_whether_they_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    run("migrate")
+    with storage_scp() as (_, target):
+        monkeypatch.setenv("MULTIMIX_TARGETS", f"{target}")
+        assert "answers" in run("peers", "--echo")
+        monkeypatch.setenv("MULTIMIX_TARGETS", f"{target}, DEAD@127.0.0.1:1")
+        assert "cannot be reached" in " ".join(run("peers", "--echo", status=1).split())
+
+
+def test_a_study_that_nobody_knows_is_not_requeued() -> None:
+    run("migrate")
+    assert "nothing to try again" in run("requeue", "--all-failed")
+    done = run_as_operator("requeue", "1.2.3")
+    assert (done.returncode, "no study 1.2.3 is known" in done.stderr) == (2, True)

@@ -39,6 +39,7 @@ from model.metrics import (
 from model.predictor import Prediction, Predictor
 from model.shortcuts import ShortcutScores, find_shortcuts, score_by_shortcuts
 from model.splits import one_class_sources, without_one_class_labels
+from model.validation import mean_mask_scores
 
 BATCH = 16
 # A figure over fewer images says more about chance than about the group.
@@ -161,7 +162,8 @@ def _score(
             mask = full_size_mask = None
             if record.has_mask:
                 predicted_hw = prediction.lung_probability_hw >= 0.5
-                mask = score_mask(predicted_hw, np.asarray(table.masks[row], dtype=np.bool_))
+                reference_hw = np.asarray(table.masks[row], dtype=np.bool_)
+                mask = score_mask(predicted_hw, reference_hw, record.grid_spacing_mm(side))
                 if full_size:
                     full_size_mask = _score_at_full_size(record, prediction)
             shortcut = shortcuts.of_row.get(row) if shortcuts else None
@@ -171,7 +173,7 @@ def _score(
 def _score_at_full_size(record: ImageRecord, prediction: Prediction) -> MaskScores:
     """Score the mask as the node delivers it: on the image's own pixel grid."""
     on_source = map_on_source(prediction.lung_probability_hw, record.rows, record.columns)
-    return score_mask(on_source >= 0.5, _reference_mask(record))
+    return score_mask(on_source >= 0.5, _reference_mask(record), record.pixel_spacing_mm)
 
 
 def _reference_mask(record: ImageRecord) -> NDArray[np.bool_]:
@@ -184,26 +186,14 @@ def _mask_figures(scored: Sequence[Scored]) -> dict[str, float | None]:
     if not masks:
         return {}
     figures = _mean_scores(masks, suffix="")
-    full = [(s.record, s.full_size_mask) for s in scored if s.full_size_mask is not None]
-    if full:
-        figures |= _mean_scores([mask for _, mask in full], suffix="_full_size")
-        in_mm = [
-            mask.hd95_px * record.pixel_spacing_mm[0]
-            for record, mask in full
-            if mask.hd95_px is not None
-            and record.pixel_spacing_mm is not None
-            and record.pixel_spacing_mm[0] == record.pixel_spacing_mm[1]
-        ]
-        figures["hd95_mm"] = float(np.mean(in_mm)) if in_mm else None
-    return figures
+    full = [s.full_size_mask for s in scored if s.full_size_mask is not None]
+    return figures | _mean_scores(full, suffix="_full_size") if full else figures
 
 
 def _mean_scores(masks: Sequence[MaskScores], suffix: str) -> dict[str, float | None]:
-    figures: dict[str, float | None] = {}
-    for name in ("dice", "iou", "hd95_px", "hausdorff_px", "average_surface_distance_px"):
-        values = [value for mask in masks if (value := getattr(mask, name)) is not None]
-        figures[name + suffix] = float(np.mean(values)) if values else None
-    return figures
+    """Each figure's mean over the masks that have it, or None."""
+    means = mean_mask_scores(masks)
+    return {name + suffix: means.get(name) for name in MaskScores.__dataclass_fields__}
 
 
 def _class_figures(scored: Sequence[Scored], operating_point: float) -> dict[str, Any]:

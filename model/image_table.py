@@ -61,6 +61,17 @@ class ImageRecord:
         """0 for normal, 1 for pneumonia, -1 where unlabelled."""
         return CLASSES.index(self.label) if self.label in CLASSES else -1
 
+    def grid_spacing_mm(self, side: int) -> tuple[float, float] | None:
+        """Row and column spacing of the film once it is stretched to ``side`` x ``side`` pixels.
+
+        Returns:
+            None where the film's own spacing is not calibrated; mostly anisotropic otherwise.
+        """
+        if self.pixel_spacing_mm is None:
+            return None
+        rows_mm, columns_mm = self.pixel_spacing_mm
+        return rows_mm * self.rows / side, columns_mm * self.columns / side
+
 
 @dataclass(frozen=True)
 class ImageTable:

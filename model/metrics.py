@@ -2,10 +2,11 @@
 
 Classification: accuracy, F1 of each class, balanced accuracy, AUROC, sensitivity at 90 %
 specificity, expected calibration error. Segmentation, on one hard mask at a time: Dice, Jaccard,
-Hausdorff distance and its 95th percentile, average surface distance.
+Hausdorff distance and its 95th percentile, average surface distance, structural similarity.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,12 @@ from scipy import ndimage
 
 BoolImage = NDArray[np.bool_]
 Floats = NDArray[np.float64]
+
+# Structural similarity as in Wang et al. 2004: a Gaussian window of 11 x 11 pixels.
+SSIM_SIGMA: Final = 1.5
+SSIM_RADIUS: Final = 5
+SSIM_C1: Final = 0.01**2
+SSIM_C2: Final = 0.03**2
 
 
 @dataclass(frozen=True)
@@ -31,13 +38,21 @@ class ClassificationScores:
 
 @dataclass(frozen=True)
 class MaskScores:
-    """How well one mask fits another; distances in pixels, None where a mask is empty."""
+    """How well one mask fits another.
+
+    Distances are None where just one mask is empty, those in mm also where the pixel spacing is
+    unknown. ``ssim`` is None for a mask smaller than its window.
+    """
 
     dice: float
     iou: float
+    ssim: float | None
     hausdorff_px: float | None
     hd95_px: float | None
     average_surface_distance_px: float | None
+    hausdorff_mm: float | None
+    hd95_mm: float | None
+    average_surface_distance_mm: float | None
 
 
 def score_classification(
@@ -112,43 +127,109 @@ def expected_calibration_error(
     return float(gap)
 
 
-def score_mask(predicted_hw: BoolImage, reference_hw: BoolImage) -> MaskScores:
+def score_mask(
+    predicted_hw: BoolImage,
+    reference_hw: BoolImage,
+    spacing_mm: tuple[float, float] | None = None,
+) -> MaskScores:
     """Score one hard mask against another of the same shape; Dice = 2 J / (1 + J) by construction.
 
     Two empty masks agree fully; distances are then 0.
+
+    Args:
+        predicted_hw: bool, (rows, columns).
+        reference_hw: bool, (rows, columns).
+        spacing_mm: between rows and between columns of these masks; None where unknown.
     """
     overlap = int((predicted_hw & reference_hw).sum())
     union = int((predicted_hw | reference_hw).sum())
     total = int(predicted_hw.sum()) + int(reference_hw.sum())
-    dice = 2 * overlap / total if total else 1.0
-    iou = overlap / union if union else 1.0
-    distances = surface_distances(predicted_hw, reference_hw)
-    if distances is None:
-        both_empty = total == 0
-        zero_or_none = 0.0 if both_empty else None
-        return MaskScores(dice, iou, zero_or_none, zero_or_none, zero_or_none)
-    there, back = distances
+    in_px = _distance_figures(predicted_hw, reference_hw, (1.0, 1.0))
+    in_mm = _distance_figures(predicted_hw, reference_hw, spacing_mm) if spacing_mm else (None,) * 3
     return MaskScores(
-        dice=dice,
-        iou=iou,
-        hausdorff_px=float(max(there.max(), back.max())),
-        hd95_px=float(max(np.percentile(there, 95), np.percentile(back, 95))),
-        average_surface_distance_px=float(np.concatenate([there, back]).mean()),
+        dice=2 * overlap / total if total else 1.0,
+        iou=overlap / union if union else 1.0,
+        ssim=mask_ssim(predicted_hw, reference_hw),
+        hausdorff_px=in_px[0],
+        hd95_px=in_px[1],
+        average_surface_distance_px=in_px[2],
+        hausdorff_mm=in_mm[0],
+        hd95_mm=in_mm[1],
+        average_surface_distance_mm=in_mm[2],
     )
 
 
-def surface_distances(first_hw: BoolImage, second_hw: BoolImage) -> tuple[Floats, Floats] | None:
-    """Distances in pixels from each contour pixel of one mask to the other's contour, both ways.
+def _distance_figures(
+    first_hw: BoolImage, second_hw: BoolImage, spacing: tuple[float, float]
+) -> tuple[float, float, float] | tuple[None, None, None]:
+    """Hausdorff distance, its 95th percentile, average symmetric surface distance."""
+    distances = surface_distances(first_hw, second_hw, spacing)
+    if distances is None:
+        is_nowhere = not first_hw.any() and not second_hw.any()
+        return (0.0, 0.0, 0.0) if is_nowhere else (None, None, None)
+    there, back = distances
+    return (
+        float(max(there.max(), back.max())),
+        float(max(np.percentile(there, 95), np.percentile(back, 95))),
+        float(np.concatenate([there, back]).mean()),
+    )
+
+
+def surface_distances(
+    first_hw: BoolImage, second_hw: BoolImage, spacing: tuple[float, float] = (1.0, 1.0)
+) -> tuple[Floats, Floats] | None:
+    """Distances from each contour pixel of one mask to the other's contour, both ways.
+
+    Args:
+        first_hw: bool, (rows, columns).
+        second_hw: bool, (rows, columns).
+        spacing: distance between rows and between columns; the unit of the result.
 
     Returns:
         None where either mask is empty.
     """
     if not first_hw.any() or not second_hw.any():
         return None
-    first, second = contour(first_hw), contour(second_hw)
-    to_second = ndimage.distance_transform_edt(~second)
-    to_first = ndimage.distance_transform_edt(~first)
+    # No distance leads outside the box around both masks, and its edge is their contour's edge.
+    box = ndimage.find_objects((first_hw | second_hw).astype(np.uint8))[0]
+    first, second = contour(first_hw[box]), contour(second_hw[box])
+    to_second = ndimage.distance_transform_edt(~second, sampling=spacing)
+    to_first = ndimage.distance_transform_edt(~first, sampling=spacing)
     return np.asarray(to_second[first]), np.asarray(to_first[second])
+
+
+def mask_ssim(first_hw: BoolImage, second_hw: BoolImage) -> float | None:
+    """Mean structural similarity of two masks as images of 0 and 1.
+
+    Wang et al. 2004: a Gaussian window of 11 x 11 pixels with a standard deviation of 1.5,
+    K1 = 0.01, K2 = 0.03, a data range of 1, averaged over the windows that lie within the image.
+    The figure depends on the grid: on a finer one more windows see nothing but background.
+
+    Args:
+        first_hw: bool, (rows, columns).
+        second_hw: bool, (rows, columns).
+
+    Returns:
+        In [-1, 1]; None for an image smaller than the window.
+    """
+    if min(first_hw.shape) < 2 * SSIM_RADIUS + 1:
+        return None
+    first, second = _windowed_mean(first_hw), _windowed_mean(second_hw)
+    # A mask is its own square, so the variance needs no further filter.
+    variances = first * (1 - first) + second * (1 - second)
+    covariance = _windowed_mean(first_hw & second_hw) - first * second
+    similarity = ((2 * first * second + SSIM_C1) * (2 * covariance + SSIM_C2)) / (
+        (first**2 + second**2 + SSIM_C1) * (variances + SSIM_C2)
+    )
+    return float(similarity.mean())
+
+
+def _windowed_mean(mask_hw: BoolImage) -> Floats:
+    """Gaussian mean around each pixel whose whole window lies within the image."""
+    smoothed_hw: Floats = ndimage.gaussian_filter(
+        mask_hw.astype(np.float64), SSIM_SIGMA, radius=SSIM_RADIUS
+    )
+    return smoothed_hw[SSIM_RADIUS:-SSIM_RADIUS, SSIM_RADIUS:-SSIM_RADIUS]
 
 
 def contour(mask_hw: BoolImage) -> BoolImage:

@@ -55,10 +55,11 @@ def validate(
 def _mask_scores(
     network: MultiMixNetwork, table: ImageTable, rows: Sequence[int], side: int
 ) -> Iterator[MaskScores]:
+    spacings = iter([table.records[row].grid_spacing_mm(side) for row in rows])
     for images, masks in _batches(network, table, rows, side):
         predicted = wanted_masks(network(images)).cpu() > 0
         for predicted_1hw, reference_1hw in zip(predicted, masks > 0, strict=True):
-            yield score_mask(predicted_1hw[0].numpy(), reference_1hw[0].numpy())
+            yield score_mask(predicted_1hw[0].numpy(), reference_1hw[0].numpy(), next(spacings))
 
 
 def mean_mask_scores(scores: Sequence[MaskScores]) -> dict[str, float]:

@@ -201,3 +201,19 @@ def test_the_verdict_stands_beside_a_regression_on_trivial_features():
     assert report["by_source"]["A"]["shortcut_auroc"] == 1.0
     everything = evaluate(table, predictor(), full_size=False)
     assert "cross-validated by patient" in everything["shortcuts_fitted_on"]
+
+
+def test_distances_in_mm_use_the_spacing_of_the_stretched_film():
+    plain = film_table(4)
+    # 512 x 256 pixels of 0.5 x 2 mm, stretched to 256 x 256: 1 mm x 2 mm.
+    records = tuple(
+        replace(r, rows=512, columns=256, pixel_spacing_mm=(0.5, 2.0)) for r in plain.records
+    )
+    assert records[0].grid_spacing_mm(256) == (1.0, 2.0)
+    report = evaluate(
+        ImageTable(records, plain.images, plain.masks, ()), predictor(), full_size=False
+    )
+    assert report["hausdorff_px"] < report["hausdorff_mm"] <= 2 * report["hausdorff_px"]
+    unknown = evaluate(plain, predictor(), full_size=False)
+    assert unknown["hausdorff_mm"] is None
+    assert unknown["ssim"] == pytest.approx(report["ssim"])

@@ -8,6 +8,7 @@ from model.metrics import (
     contour,
     expected_calibration_error,
     f1_of_class,
+    mask_ssim,
     score_classification,
     score_mask,
     sensitivity_at_specificity,
@@ -171,3 +172,58 @@ def test_a_mask_moved_away_scores_worse_and_worse():
     scores = [score_mask(square, np.roll(square, shift, axis=1)) for shift in range(0, 10, 3)]
     assert all(near.dice > far.dice for near, far in pairwise(scores))
     assert [s.hausdorff_px for s in scores] == [0, 3, 6, 9]
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("spacing_mm", [(0.14, 0.14), (1.7, 0.4), (0.3, 2.5)])
+def test_distances_in_mm_equal_a_search_with_the_spacing_of_each_axis(seed, spacing_mm):
+    first, second = masks(seed)
+    one, two = (np.array(contour_by_hand(m)) * np.array(spacing_mm) for m in (first, second))
+    distances = np.linalg.norm(one[:, None] - two[None], axis=2)
+    there, back = distances.min(1), distances.min(0)
+    scores = score_mask(first, second, spacing_mm)
+    assert scores.hausdorff_mm == pytest.approx(max(there.max(), back.max()))
+    assert scores.hd95_mm == pytest.approx(max(np.percentile(there, 95), np.percentile(back, 95)))
+    assert scores.average_surface_distance_mm == pytest.approx(np.concatenate([there, back]).mean())
+    assert scores.hausdorff_px == score_mask(first, second).hausdorff_px
+
+
+def test_distances_in_mm_need_a_spacing_and_two_masks():
+    first, second = masks(0)
+    assert score_mask(first, second).hd95_mm is None
+    empty = np.zeros_like(first)
+    assert score_mask(first, empty, (1.0, 2.0)).hausdorff_mm is None
+    assert score_mask(empty, empty, (1.0, 2.0)).hausdorff_mm == 0.0
+
+
+def ssim_by_hand(first_hw, second_hw):
+    """The definition, window by window, with variances as weighted squares of deviations."""
+    offsets = np.arange(-5, 6)
+    bell = np.exp(-(offsets**2) / (2 * 1.5**2))
+    weights = np.outer(bell, bell) / bell.sum() ** 2
+    found = []
+    rows, columns = first_hw.shape
+    for y, x in product(range(5, rows - 5), range(5, columns - 5)):
+        a, b = (m[y - 5 : y + 6, x - 5 : x + 6].astype(float) for m in (first_hw, second_hw))
+        mean_a, mean_b = (weights * a).sum(), (weights * b).sum()
+        var_a, var_b = (weights * (a - mean_a) ** 2).sum(), (weights * (b - mean_b) ** 2).sum()
+        together = (weights * (a - mean_a) * (b - mean_b)).sum()
+        found.append(
+            (2 * mean_a * mean_b + 0.0001)
+            * (2 * together + 0.0009)
+            / ((mean_a**2 + mean_b**2 + 0.0001) * (var_a + var_b + 0.0009))
+        )
+    return np.mean(found)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_structural_similarity_equals_its_definition_window_by_window(seed):
+    first, second = masks(seed)
+    assert mask_ssim(first, second) == pytest.approx(ssim_by_hand(first, second), abs=1e-9)
+
+
+def test_structural_similarity_is_one_for_equal_masks_and_none_for_tiny_ones():
+    first, second = masks(1)
+    assert mask_ssim(first, first) == pytest.approx(1.0)
+    assert mask_ssim(first, second) < 1.0
+    assert mask_ssim(first[:10], first[:10]) is None

@@ -75,3 +75,11 @@ def test_a_better_mask_scores_better(table, pools, network):
 def test_nothing_held_out_gives_a_score_of_zero(table, network):
     pools = divide(table.records, labels=None, masks=None, validation_share=1e-9, seed=0)
     assert validate(network, table, pools, BOTH, 32) == {"score": 0.0}
+
+
+def test_distances_in_mm_are_given_where_films_are_calibrated(pools, network):
+    calibrated = film_table(40, pixel_spacing_mm=(0.25, 0.25))
+    figures = validate(network, calibrated, pools, BOTH, 32)
+    # 256 pixels of 0.25 mm on 32 grid pixels of 2 mm.
+    assert figures["hausdorff_mm"] == pytest.approx(2 * figures["hausdorff_px"])
+    assert 0 < figures["ssim"] < 1

@@ -149,8 +149,7 @@ class Listener:
                 (configuration.host, configuration.port),
                 open_association=self._open_association,
                 association_ended=self._association_ended,
-                # Beyond the accepted ones, some more may be asking or be refused at the moment.
-                maximum_connections=2 * configuration.maximum_associations + 16,
+                maximum_connections=configuration.maximum_connections,
                 request_timeout_seconds=configuration.association_timeout_seconds,
                 network_timeout_seconds=configuration.idle_timeout_seconds,
                 maximum_association_seconds=configuration.maximum_association_seconds,
@@ -266,6 +265,8 @@ def _application_entity(configuration: ListenerConfiguration) -> ApplicationEnti
     entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     entity.maximum_pdu_size = configuration.maximum_pdu_size
+    # The access policy counts; pynetdicom would count those that are only asking as well.
+    entity.maximum_associations = configuration.maximum_connections
     entity.acse_timeout = configuration.association_timeout_seconds
     entity.dimse_timeout = configuration.idle_timeout_seconds
     entity.network_timeout = configuration.idle_timeout_seconds

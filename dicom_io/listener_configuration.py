@@ -52,3 +52,8 @@ class ListenerConfiguration:
     def longest_pdu_bytes(self) -> int:
         """What is read at a time: one object, where peers are left to choose, and its headers."""
         return (self.maximum_pdu_size or self.maximum_object_bytes) + _PDU_OVERHEAD_BYTES
+
+    @property
+    def maximum_connections(self) -> int:
+        """TCP connections at a time: beyond the accepted ones, some are asking or being refused."""
+        return 2 * self.maximum_associations + 16

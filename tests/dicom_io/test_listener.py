@@ -3,6 +3,7 @@ import logging
 import socket
 import threading
 import time
+from contextlib import ExitStack
 
 import pytest
 from pydicom import Dataset
@@ -304,6 +305,30 @@ def test_associations_beyond_the_limit_are_refused_for_the_time_being(listen, in
     intake.wait_for("ended", 2)
     with association_with(listener) as later:
         assert later.is_established
+
+
+def test_as_many_associations_as_configured_are_open_at_once(listen):
+    listener = listen(maximum_associations=15)
+    with ExitStack() as stack:
+        opened = [stack.enter_context(association_with(listener)) for _ in range(15)]
+        assert all(association.is_established for association in opened)
+        assert len(listener.open_associations) == 15
+
+
+def test_a_malformed_association_request_gives_its_connection_back_at_once(listen):
+    listener = listen(maximum_associations=1, association_timeout_seconds=15)
+    malformed = b"\x01\x00\x00\x00\x00\x50" + b"\xff" * 80
+    began = time.monotonic()
+    for _ in range(
+        2 * ListenerConfiguration("MULTIMIX", maximum_associations=1).maximum_connections
+    ):
+        with connect(listener) as peer:
+            peer.sendall(malformed)
+            while peer.recv(100):
+                continue
+    with association_with(listener) as association:
+        assert association.is_established
+    assert time.monotonic() - began < 14
 
 
 def test_one_peer_cannot_take_all_associations(listen):

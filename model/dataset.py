@@ -1,6 +1,6 @@
-"""Archive exports, read once into memory maps of network inputs.
+"""Archive exports, read once into files of network inputs.
 
-Every image goes through ``dicom_io.pixels.network_image`` into a uint8 memory map beside its lung
+Every image goes through ``dicom_io.pixels.network_image`` into a file of uint8 rows beside its lung
 mask; later starts only check that no file changed.
 """
 
@@ -24,9 +24,20 @@ from dicom_io.errors import MultiMixError, TrainingError
 from dicom_io.pixels import PREPROCESSING_VERSION, decode, network_image, resize
 from model.image_table import TABLE_SIDE, ImageRecord, ImageTable
 from model.splits import require_disjoint_patients
+from model.stored_rows import StoredRows, join_rows, open_rows, write_rows
 
 CACHE_LAYOUT = "2"
-RECORDS = TypeAdapter(tuple[ImageRecord, ...])
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What ``table.json`` holds."""
+
+    records: tuple[ImageRecord, ...]
+    problems: tuple[tuple[str, str], ...]
+
+
+CONTENT = TypeAdapter(_Content)
 
 
 def default_cache_folder() -> Path:
@@ -42,7 +53,7 @@ def load_exports(
 
     Args:
         exports: folders of DICOM files, any depth; each may hold a ``labels.csv``.
-        cache_folder: where the memory maps are kept.
+        cache_folder: where the preprocessed images are kept.
         jobs: decoding processes; None for one for each core.
 
     Raises:
@@ -50,15 +61,12 @@ def load_exports(
     """
     folder = cache_folder or default_cache_folder()
     tables = [_load_export(export, folder, jobs) for export in exports]
-    if len(tables) == 1:
-        table = tables[0]
-    else:
-        table = ImageTable(
-            records=tuple(record for table in tables for record in table.records),
-            images=np.concatenate([table.images for table in tables]),
-            masks=np.concatenate([table.masks for table in tables]),
-            problems=tuple(problem for table in tables for problem in table.problems),
-        )
+    table = ImageTable(
+        records=tuple(record for table in tables for record in table.records),
+        images=join_rows(table.images for table in tables),
+        masks=join_rows(table.masks for table in tables),
+        problems=tuple(problem for table in tables for problem in table.problems),
+    )
     if not table.records:
         raise TrainingError(
             f"no readable image in {', '.join(map(str, exports))}; "
@@ -68,12 +76,28 @@ def load_exports(
     return table
 
 
-def _load_export(export: Path, cache_folder: Path, jobs: int | None) -> ImageTable:
-    """One export's table, from the cache where nothing changed since it was written."""
+@dataclass(frozen=True)
+class _StoredExport:
+    """One export in its cache; the fields are those of ``ImageTable``."""
+
+    records: tuple[ImageRecord, ...]
+    images: StoredRows
+    masks: StoredRows
+    problems: tuple[tuple[str, str], ...]
+
+
+def _load_export(export: Path, cache_folder: Path, jobs: int | None) -> _StoredExport:
+    """One export from the cache, which is written where a file changed since or there is none."""
     if not export.is_dir():
         raise TrainingError(f"{export} is no folder; --data takes an archive export")
     cache = cache_folder / fingerprint(export)
-    return _open_cache(cache) or _write_cache(export, cache, jobs)
+    stored = _open_cache(cache)
+    if stored is None:
+        _write_cache(export, cache, jobs)
+        stored = _open_cache(cache)
+    if stored is None:
+        raise TrainingError(f"{cache} was written but cannot be read back; is its disk full?")
+    return stored
 
 
 def fingerprint(export: Path) -> str:
@@ -95,17 +119,19 @@ def _file_facts(folder: Path, root: Path) -> Iterator[str]:
                 yield f"{name}|{facts.st_size}|{facts.st_mtime_ns}\n"
 
 
-def _write_cache(export: Path, cache: Path, jobs: int | None) -> ImageTable:
-    """Decode an export into memory maps; the table is written last and makes the cache valid."""
+def _write_cache(export: Path, cache: Path, jobs: int | None) -> None:
+    """Decode an export into rows; the table is written last and makes the cache valid."""
     (cache / "table.json").unlink(missing_ok=True)
     index = index_export(export)
     cache.mkdir(parents=True, exist_ok=True)
     shape = (max(len(index.images), 1), TABLE_SIDE, TABLE_SIDE)
-    images = np.lib.format.open_memmap(cache / "images.npy", "w+", np.uint8, shape)
-    masks = np.lib.format.open_memmap(cache / "masks.npy", "w+", np.uint8, shape)
     records: list[ImageRecord] = []
     problems = [(str(path), reason) for path, reason in index.unreadable]
-    with ProcessPoolExecutor(jobs or os.cpu_count()) as pool:
+    with (
+        write_rows(cache / "images.npy", shape) as images,
+        write_rows(cache / "masks.npy", shape) as masks,
+        ProcessPoolExecutor(jobs or os.cpu_count()) as pool,
+    ):
         rows = pool.map(_preprocess, index.images, repeat(TABLE_SIDE), chunksize=16)
         for image, row in track(
             zip(index.images, rows, strict=True),
@@ -116,19 +142,14 @@ def _write_cache(export: Path, cache: Path, jobs: int | None) -> ImageTable:
             problems.extend(row.problems)
             if row.image is None:
                 continue
-            images[len(records)] = row.image
+            images.write(len(records), row.image)
             if row.mask is not None:
-                masks[len(records)] = row.mask
+                masks.write(len(records), row.mask)
             records.append(_record_of(image, has_mask=row.mask is not None))
-    images.flush()
-    masks.flush()
     content = {"records": [asdict(record) for record in records], "problems": problems}
     unfinished = cache / "table.json.part"
     unfinished.write_text(json.dumps(content))
     unfinished.replace(cache / "table.json")
-    return ImageTable(
-        tuple(records), images[: len(records)], masks[: len(records)], tuple(problems)
-    )
 
 
 @dataclass(frozen=True)
@@ -175,16 +196,12 @@ def _record_of(image: ExportedImage, *, has_mask: bool) -> ImageRecord:
     )
 
 
-def _open_cache(cache: Path) -> ImageTable | None:
+def _open_cache(cache: Path) -> _StoredExport | None:
     """A finished cache, or None where there is none or it is damaged."""
     try:
-        content = json.loads((cache / "table.json").read_text())
-        records = RECORDS.validate_python(content["records"])
-        images = np.load(cache / "images.npy", mmap_mode="r")
-        masks = np.load(cache / "masks.npy", mmap_mode="r")
-        problems = tuple((path, reason) for path, reason in content["problems"])
-    except (OSError, ValueError, KeyError, TypeError):
+        content = CONTENT.validate_json((cache / "table.json").read_bytes())
+        images = open_rows(cache / "images.npy", len(content.records))
+        masks = open_rows(cache / "masks.npy", len(content.records))
+    except (OSError, ValueError):
         return None
-    if min(len(images), len(masks)) < len(records):
-        return None
-    return ImageTable(records, images[: len(records)], masks[: len(records)], problems)
+    return _StoredExport(content.records, images, masks, content.problems)

@@ -1,4 +1,4 @@
-"""The images of archive exports as one table of network inputs, held in memory maps."""
+"""The images of archive exports as one table of network inputs."""
 
 import hashlib
 from collections.abc import Sequence
@@ -12,8 +12,12 @@ from torch.nn import functional as F
 
 from dicom_io.pixels import PREPROCESSING_VERSION
 from model.network import CLASSES, as_network_input
+from model.stored_rows import StoredRows
 
 TABLE_SIDE = 256
+
+ImageRows = NDArray[np.uint8] | StoredRows
+"""Images in memory, or on disk until a row is asked for."""
 
 
 @dataclass(frozen=True)
@@ -79,14 +83,14 @@ class ImageTable:
 
     Attributes:
         records: one for each image.
-        images: uint8, (images, 256, 256), memory-mapped.
-        masks: uint8 0 or 1, (images, 256, 256), memory-mapped; zero where there is no mask.
+        images: uint8, (images, 256, 256).
+        masks: uint8 0 or 1, (images, 256, 256); zero where there is no mask.
         problems: (path, reason) of each file that could not be used.
     """
 
     records: tuple[ImageRecord, ...]
-    images: NDArray[np.uint8]
-    masks: NDArray[np.uint8]
+    images: ImageRows
+    masks: ImageRows
     problems: tuple[tuple[str, str], ...]
 
     def content_hash(self, indices: Sequence[int]) -> str:

@@ -11,6 +11,7 @@ from dicom_io.errors import TrainingError
 from dicom_io.pixels import decode, network_image
 from model.dataset import default_cache_folder, fingerprint, load_exports
 from model.metrics import score_mask
+from model.stored_rows import StoredRows
 from tests.model.exports import manifest_row, write_export
 from tests.model.films import draw_film, film_table
 
@@ -81,7 +82,7 @@ def test_a_second_start_decodes_nothing(export, tmp_path):
     assert second.records == first.records
     assert np.array_equal(second.images, first.images)
     assert np.array_equal(second.masks, first.masks)
-    assert isinstance(second.images, np.memmap)
+    assert isinstance(second.images, StoredRows)
 
 
 def test_a_changed_file_is_read_again(export, tmp_path):

@@ -15,8 +15,8 @@ from sqlalchemy import select
 from dicom_io.errors import MultiMixError
 from dicom_io.sender import RemoteAE, echo
 from dicom_io.storage import InstanceStore
+from worker.clock import utc_now
 from worker.database import Database
-from worker.intake import utc_now
 from worker.logs import configure_logging
 from worker.node import run_node
 from worker.peers import enter_targets

@@ -20,10 +20,10 @@ from dicom_io.errors import AssociationFailed, MultiMixError
 from dicom_io.sender import RemoteAE, SendOutcome
 from dicom_io.storage import InstanceStore
 from worker.backoff import Backoff
+from worker.clock import utc_now
 from worker.database import Database
 from worker.events import EventKind, record
 from worker.heartbeat import Heartbeat
-from worker.intake import utc_now
 from worker.settling import settle_study
 from worker.tables import REASON_LENGTH, Delivery, DeliveryState, Peer, Result
 

@@ -6,36 +6,32 @@ One transaction for each instance: its row, its study's state and the log, or no
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from dicom_io.access_control import AssociationFacts, Refusal
-from dicom_io.errors import RejectionReason
 from dicom_io.intake import ReceivedInstance
+from worker.clock import utc_now
 from worker.database import Database, insert_if_absent
 from worker.events import EventKind, record
-from worker.refusal_log import RefusalLog
-from worker.studies import Step, StudyState, due_at, starts_new_revision
-from worker.study_steps import take_step
-from worker.tables import (
-    Association,
-    AssociationStudy,
-    Inference,
-    InferenceState,
-    Instance,
-    InstanceConflict,
-    Result,
-    Series,
-    Study,
+from worker.intake_rows import (
+    InstanceEntry,
+    count_open_associations,
+    enter_without_study,
+    grow,
+    is_own_result,
+    known_instance,
+    link,
+    lock_study,
+    locked_study,
+    series_key_of,
 )
-
-
-def utc_now() -> datetime:
-    """The time, aware of being UTC."""
-    return datetime.now(UTC)
+from worker.refusal_log import RefusalLog
+from worker.studies import StudyState, due_at
+from worker.tables import Association, AssociationStudy, Instance, InstanceConflict, Study
 
 
 @dataclass(frozen=True)
@@ -120,13 +116,13 @@ class DatabaseIntake:
                     Association.association_uid == association.association_uid
                 )
             ).scalar_one()
-            entry = _Entry(session, association_key, instance, now)
-            if _is_own_result(session, instance.sop_instance_uid):
+            entry = InstanceEntry(session, association_key, instance, now)
+            if is_own_result(session, instance.sop_instance_uid):
                 entry.log(EventKind.OWN_RESULT_IGNORED)
-            elif (known := _known_instance(session, instance.sop_instance_uid)) is not None:
+            elif (known := known_instance(session, instance.sop_instance_uid)) is not None:
                 self._enter_again(entry, known)
             elif instance.study_uid is None:
-                _enter_without_study(entry)
+                enter_without_study(entry)
             else:
                 self._enter(entry, instance.study_uid)
 
@@ -159,23 +155,23 @@ class DatabaseIntake:
                     self._unrecorded = waiting[done:] + self._unrecorded
                 raise
 
-    def _enter(self, entry: "_Entry", study_uid: str) -> None:
+    def _enter(self, entry: InstanceEntry, study_uid: str) -> None:
         session, now, instance = entry.session, entry.now, entry.instance
-        study = _locked_study(session, study_uid, now)
-        known = _known_instance(session, instance.sop_instance_uid)
+        study = locked_study(session, study_uid, now)
+        known = known_instance(session, instance.sop_instance_uid)
         if known is not None:  # another association brought it while this one waited for the study
             self._enter_again(entry, known)
             return
         if study.state is not StudyState.RECEIVED:
-            _grow(session, study, now)
+            grow(session, study, now)
         series_key = None
         if instance.series_uid is not None:
-            series_key = _series_key(session, study.study_key, instance.series_uid)
+            series_key = series_key_of(session, study.study_key, instance.series_uid)
         entry.add_instance(study, series_key)
-        _link(session, entry.association_key, study.study_key)
+        link(session, entry.association_key, study.study_key)
         self._postpone(session, study, now)
 
-    def _enter_again(self, entry: "_Entry", known: Instance) -> None:
+    def _enter_again(self, entry: InstanceEntry, known: Instance) -> None:
         """The same SOP Instance UID again: the first one stays, whatever the bytes are now."""
         stored = entry.instance.stored
         if known.sha256 == stored.sha256:
@@ -195,10 +191,10 @@ class DatabaseIntake:
                 kept_sha256=known.sha256,
                 other_sha256=stored.sha256,
             )
-        study = _lock(entry.session, known.study_key)
+        study = lock_study(entry.session, known.study_key)
         if study.state is StudyState.RECEIVED:
             # It grows no further by this, but its sender is not done with it.
-            _link(entry.session, entry.association_key, study.study_key)
+            link(entry.session, entry.association_key, study.study_key)
             self._postpone(entry.session, study, entry.now)
 
     def _end(self, ended: _EndedAssociation) -> None:
@@ -227,7 +223,7 @@ class DatabaseIntake:
             # In the order of keys, so that two associations that end together wait for each
             # other instead of locking each other out.
             for study_key in session.scalars(brought.order_by(AssociationStudy.study_key)).all():
-                study = _lock(session, study_key)
+                study = lock_study(session, study_key)
                 if study.state is StudyState.RECEIVED:
                     self._postpone(session, study, ended.at)
 
@@ -236,170 +232,9 @@ class DatabaseIntake:
         session.flush()
         study.last_change_at = max(study.last_change_at, changed)
         study.ready_at = due_at(
-            open_associations=_open_associations(session, study.study_key),
+            open_associations=count_open_associations(session, study.study_key),
             last_change=study.last_change_at,
             revision_started=study.revision_started_at,
             quiet=self._quiet,
             longest_wait=self._longest_wait,
         )
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """One instance on its way into the database."""
-
-    session: Session
-    association_key: int
-    instance: ReceivedInstance
-    now: datetime
-
-    def add_instance(self, study: Study, series_key: int | None) -> Instance:
-        stored = self.instance.stored
-        row = Instance(
-            study_key=study.study_key,
-            series_key=series_key,
-            association_key=self.association_key,
-            sop_instance_uid=self.instance.sop_instance_uid,
-            sop_class_uid=self.instance.sop_class_uid,
-            transfer_syntax_uid=stored.transfer_syntax_uid,
-            relative_path=stored.relative_path,
-            sha256=stored.sha256,
-            size=stored.size,
-            received_at=self.now,
-            revision=study.revision,
-        )
-        self.session.add(row)
-        self.log(EventKind.INSTANCE_STORED, study.study_key, sha256=stored.sha256)
-        return row
-
-    def log(self, kind: EventKind, study_key: int | None = None, **detail: str) -> None:
-        record(
-            self.session,
-            kind,
-            self.now,
-            study_key=study_key,
-            association_key=self.association_key,
-            detail={"sop_instance_uid": self.instance.sop_instance_uid, **detail},
-        )
-
-
-def _enter_without_study(entry: _Entry) -> None:
-    """An object that names no study gets a row of its own, which says what is wrong with it."""
-    session, now = entry.session, entry.now
-    study = Study(
-        study_uid=None,
-        state=StudyState.RECEIVED,
-        revision=1,
-        received_at=now,
-        revision_started_at=now,
-        last_change_at=now,
-        ready_at=now,
-    )
-    session.add(study)
-    session.flush()
-    problem = entry.instance.problem or ""
-    parsed = not problem.startswith("the dataset cannot be parsed")
-    rejection = RejectionReason.NO_UID if parsed else RejectionReason.UNREADABLE
-    row = entry.add_instance(study, None)
-    row.rejection, row.rejection_detail = rejection.name, problem or None
-    take_step(
-        session,
-        study.study_key,
-        StudyState.RECEIVED,
-        StudyState.REJECTED,
-        Step.UNREADABLE,
-        now,
-        reason=f"{rejection.value} ({problem})" if problem else rejection.value,
-    )
-
-
-def _locked_study(session: Session, study_uid: str, now: datetime) -> Study:
-    """The study's row, made if this is its first instance, and nobody else's until the end."""
-    locked = select(Study).where(Study.study_uid == study_uid).with_for_update()
-    study = session.scalars(locked).one_or_none()
-    if study is not None:
-        return study
-    insert_if_absent(
-        session,
-        Study,
-        study_uid=study_uid,
-        state=StudyState.RECEIVED,
-        revision=1,
-        received_at=now,
-        revision_started_at=now,
-        last_change_at=now,
-        ready_at=now,
-        attempts=0,
-    )
-    return session.scalars(locked).one()
-
-
-def _lock(session: Session, study_key: int) -> Study:
-    return session.execute(
-        select(Study).where(Study.study_key == study_key).with_for_update()
-    ).scalar_one()
-
-
-def _grow(session: Session, study: Study, now: datetime) -> None:
-    """Bring a study back to ``received``; what a worker does with it now is void."""
-    changes: dict[str, object] = {"attempts": 0, "next_attempt_at": None, "woken_at": None}
-    if starts_new_revision(study.state):
-        changes |= {"revision": study.revision + 1, "revision_started_at": now}
-    take_step(
-        session,
-        study.study_key,
-        study.state,
-        StudyState.RECEIVED,
-        Step.GREW,
-        now,
-        changes=changes,
-    )
-    session.refresh(study)
-    # Attempts that end because the study grows say nothing against its films.
-    grown = select(Instance.instance_key).where(Instance.study_key == study.study_key)
-    session.execute(
-        update(Inference)
-        .where(Inference.state == InferenceState.STARTED, Inference.instance_key.in_(grown))
-        .values(attempts=0)
-    )
-
-
-def _series_key(session: Session, study_key: int, series_uid: str) -> int:
-    find = select(Series.series_key).where(
-        Series.study_key == study_key, Series.series_uid == series_uid
-    )
-    found = session.scalars(find).one_or_none()
-    if found is None:
-        insert_if_absent(session, Series, study_key=study_key, series_uid=series_uid)
-        found = session.scalars(find).one()
-    return found
-
-
-def _link(session: Session, association_key: int, study_key: int) -> None:
-    insert_if_absent(
-        session, AssociationStudy, association_key=association_key, study_key=study_key
-    )
-
-
-def _open_associations(session: Session, study_key: int) -> int:
-    return session.execute(
-        select(func.count())
-        .select_from(AssociationStudy)
-        .join(Association, Association.association_key == AssociationStudy.association_key)
-        .where(AssociationStudy.study_key == study_key, Association.ended_at.is_(None))
-    ).scalar_one()
-
-
-def _is_own_result(session: Session, sop_instance_uid: str) -> bool:
-    return (
-        session.execute(
-            select(Result.result_key).where(Result.sop_instance_uid == sop_instance_uid)
-        ).first()
-        is not None
-    )
-
-
-def _known_instance(session: Session, sop_instance_uid: str) -> Instance | None:
-    return session.execute(
-        select(Instance).where(Instance.sop_instance_uid == sop_instance_uid)
-    ).scalar_one_or_none()

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from typing import Final
 
 from dicom_io.errors import SettingsError
+from worker.clock import utc_now
 from worker.database import PROJECT_ROOT, Database
 from worker.embedded_broker import broker_url, prepare_embedded_broker
-from worker.intake import utc_now
 from worker.queueing import DELIVERY_QUEUE, READING_QUEUE
 from worker.settings import PREFIX, Settings
 from worker.signs_of_life import LISTENER, SWEEPER

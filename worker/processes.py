@@ -12,9 +12,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_io.listener import AllowedPeer, Listener, ListenerConfiguration
 from dicom_io.storage import InstanceStore
+from worker.clock import utc_now
 from worker.database import Database
 from worker.embedded_broker import broker_url, prepare_embedded_broker
-from worker.intake import DatabaseIntake, utc_now
+from worker.intake import DatabaseIntake
 from worker.peers import enter_targets
 from worker.queueing import Waker, create_app
 from worker.settings import Settings

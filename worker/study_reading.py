@@ -19,10 +19,10 @@ from dicom_io.errors import ImageRejected, LeaseLost, MultiMixError
 from dicom_io.storage import InstanceStore, StoredInstance
 from dicom_io.uids import ResultKind
 from worker.backoff import Backoff
+from worker.clock import utc_now
 from worker.database import Database
 from worker.events import EventKind, record
 from worker.heartbeat import Heartbeat
-from worker.intake import utc_now
 from worker.results import (
     InstanceReading,
     StoredResult,

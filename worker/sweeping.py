@@ -10,8 +10,8 @@ from typing import Protocol
 
 from sqlalchemy import or_, select, update
 
+from worker.clock import utc_now
 from worker.database import Database
-from worker.intake import utc_now
 from worker.queueing import QUEUES, READING_QUEUE
 from worker.settling import settle_study
 from worker.studies import Step, StudyState

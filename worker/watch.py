@@ -10,8 +10,8 @@ from redis.exceptions import RedisError
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
+from worker.clock import utc_now
 from worker.database import Database
-from worker.intake import utc_now
 from worker.queueing import DELIVERY_QUEUE, READING_QUEUE
 from worker.signs_of_life import LISTENER, SWEEPER, signs_of_life
 from worker.studies import StudyState

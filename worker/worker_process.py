@@ -18,9 +18,9 @@ from dicom_io.phantom import draw_phantom, phantom_dataset
 from dicom_io.sender import RemoteAE, SendOutcome, send
 from dicom_io.storage import InstanceStore
 from worker.backoff import Backoff
+from worker.clock import utc_now
 from worker.database import Database
 from worker.delivery import DeliveryRules, ResultSender
-from worker.intake import utc_now
 from worker.models import register_model
 from worker.peers import enter_targets
 from worker.settings import Settings

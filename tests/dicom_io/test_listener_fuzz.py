@@ -3,6 +3,7 @@
 ``FUZZ_CASES`` sets how many; the seed is fixed, so a failure comes again.
 """
 
+import logging
 import os
 import random
 import socket
@@ -110,7 +111,12 @@ def resident_megabytes() -> float:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_broken_associations_leave_neither_threads_nor_memory_nor_tracebacks(tmp_path, monkeypatch):
+def test_broken_associations_leave_neither_threads_nor_memory_nor_tracebacks(
+    tmp_path, monkeypatch, caplog
+):
+    # pytest keeps every record, and with each traceback what its frames held.
+    caplog.set_level(logging.CRITICAL)
+    caplog.set_level(logging.CRITICAL + 1, "pynetdicom")
     unhandled = []
     monkeypatch.setattr(threading, "excepthook", lambda arguments: unhandled.append(arguments))
     configuration = ListenerConfiguration(

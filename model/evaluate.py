@@ -67,6 +67,7 @@ class Scored:
     """One image with what the model said of it.
 
     Attributes:
+        row: of the table.
         record: the image; its label is None where it may not be scored.
         probability: calibrated, of pneumonia.
         mask: scores on the network's grid, or None without a reference mask.
@@ -74,6 +75,7 @@ class Scored:
         shortcut: score by trivial features alone, or None where nothing could be fitted.
     """
 
+    row: int
     record: ImageRecord
     probability: float
     mask: MaskScores | None
@@ -98,30 +100,47 @@ def evaluate(
     Raises:
         TrainingError: the split is empty.
     """
-    records = without_one_class_labels(table.records)
-    rows = [row for row, record in enumerate(records) if split in (None, record.split)]
+    found = sorted({record.split or "none" for record in table.records})
+    rows = [row for row, r in enumerate(table.records) if split in (None, r.split)]
     if not rows:
-        found = sorted({record.split or "none" for record in records})
         raise TrainingError(f"no image of split {split!r}; the export has {', '.join(found)}")
+    report, _ = evaluate_rows(table, rows, predictor, full_size=full_size)
+    return {"split": split} | report
+
+
+def evaluate_rows(
+    table: ImageTable, rows: Sequence[int], predictor: Predictor, *, full_size: bool
+) -> tuple[dict[str, Any], list[Scored]]:
+    """Score some rows of a table.
+
+    Args:
+        table: images, masks and labels.
+        rows: which images; at least one.
+        predictor: the model.
+        full_size: also score masks at the size of their images.
+
+    Returns:
+        The figures as ``evaluate`` gives them, and each image's own.
+    """
+    records = without_one_class_labels(table.records)
     classes = [record.class_index for record in records]
     shortcuts = score_by_shortcuts(table, rows, classes)
+    alone = find_shortcuts(table, rows, classes)
     scored = list(_score(table, records, rows, predictor, full_size, shortcuts))
+    operating_point = predictor.card.calibration.operating_point
     report: dict[str, Any] = {
         "images": len(scored),
         "masks": sum(s.mask is not None for s in scored),
-        "split": split,
         "model": f"{predictor.card.name} {predictor.card.version}",
         "weights_sha256": predictor.card.weights_sha256,
         "one_class_sources_not_scored": sorted(one_class_sources(table.records)),
+        "shortcuts_fitted_on": shortcuts.fitted_on if shortcuts else None,
+        "shortcut_auroc_of": alone.auroc_of if alone else {},
     }
-    operating_point = predictor.card.calibration.operating_point
     report |= _mask_figures(scored) | _class_figures(scored, operating_point)
-    report["shortcuts_fitted_on"] = shortcuts.fitted_on if shortcuts else None
-    alone = find_shortcuts(table, rows, classes)
-    report["shortcut_auroc_of"] = alone.auroc_of if alone else {}
     for name, group_of in GROUPINGS.items():
         report[f"by_{name}"] = _by_group(scored, group_of, operating_point)
-    return report
+    return report, scored
 
 
 def _by_group(
@@ -155,7 +174,7 @@ def _score(
             f"the model reads {side} px, the preprocessed table holds {table.images.shape[1]} px"
         )
     for start in range(0, len(rows), BATCH):
-        batch = rows[start : start + BATCH]
+        batch = list(rows[start : start + BATCH])
         predictions = predictor.predict_batch(np.asarray(table.images[batch]))
         for row, prediction in zip(batch, predictions, strict=True):
             record = records[row]
@@ -167,7 +186,7 @@ def _score(
                 if full_size:
                     full_size_mask = _score_at_full_size(record, prediction)
             shortcut = shortcuts.of_row.get(row) if shortcuts else None
-            yield Scored(record, prediction.probability, mask, full_size_mask, shortcut)
+            yield Scored(row, record, prediction.probability, mask, full_size_mask, shortcut)
 
 
 def _score_at_full_size(record: ImageRecord, prediction: Prediction) -> MaskScores:

@@ -110,6 +110,21 @@ def drop_rows_after(path: Path, step: int) -> None:
         _write_rows(path, kept)
 
 
+def read_metrics(out: Path) -> list[dict[str, float]]:
+    """Every validation of a run, oldest first; a figure that one lacks is left out of it.
+
+    Raises:
+        TrainingError: the file is damaged.
+    """
+    path = out / "metrics.csv"
+    try:
+        return [
+            {name: float(value) for name, value in row.items() if value} for row in _read_rows(path)
+        ]
+    except (TypeError, ValueError) as cause:
+        raise TrainingError(f"{path} is damaged: it holds something other than numbers") from cause
+
+
 def _read_rows(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []

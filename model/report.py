@@ -1,0 +1,297 @@
+"""Write what a training run came to as one HTML page.
+
+    python -m model.report RUN --data EXPORT [--data EXPORT ...] [--split test]
+
+RUN/report.html needs no other file: curves of the training, ROC beside that of trivial features,
+reliability, verdicts, figures by source, view, sex and age, the worst ten and the median lung
+masks, and saliency. It is about the patients that the run held out, or about a split of the
+exports. The page shows films: treat it like the exports themselves.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+
+from dicom_io.errors import MultiMixError, TrainingError
+from model.allocator import keep_freed_memory
+from model.config import TrainingConfig
+from model.dataset import load_exports
+from model.evaluate import GROUPINGS, Scored, evaluate_rows
+from model.image_table import ImageTable
+from model.predictor import Predictor
+from model.report_charts import (
+    confusion_chart,
+    dice_chart,
+    reliability_chart,
+    roc_chart,
+    training_curves,
+)
+from model.report_page import Image, details, images, page, section, table, warning
+from model.report_pictures import MaskPicture, SaliencyPicture, mask_sheet, saliency_sheet
+from model.run_folder import read_config, read_metrics
+from model.shortcuts import SUSPICIOUS_AUROC
+from model.splits import divide
+from model.streams import make_streams
+
+WORST_MASKS = 10
+MEDIAN_MASKS = 5
+SALIENCY_OF_EACH_KIND = 2
+
+CLASS_FIGURES = (
+    "auroc",
+    "labelled_images",
+    "shortcut_auroc",
+    "accuracy",
+    "balanced_accuracy",
+    "f1_normal",
+    "f1_pneumonia",
+    "sensitivity_at_90_specificity",
+    "ece",
+)
+MASK_FIGURES = (
+    "dice",
+    "iou",
+    "ssim",
+    "hausdorff_px",
+    "hd95_px",
+    "average_surface_distance_px",
+    "hausdorff_mm",
+    "hd95_mm",
+    "average_surface_distance_mm",
+)
+
+
+def write_report(
+    run: Path, exports: ImageTable, *, split: str | None = None, device: str = "cpu"
+) -> Path:
+    """Write ``report.html`` into a run's folder.
+
+    Args:
+        run: folder of a training run with a model.
+        exports: what it was trained on, or another archive where ``split`` is given.
+        split: report on this split; None for the patients that the run held out.
+        device: torch device.
+
+    Returns:
+        The page.
+
+    Raises:
+        CheckpointError: the run has no model yet.
+        TrainingError: no image to report on, or other exports than those of the run.
+    """
+    config = read_config(run)
+    predictor = Predictor.load(run / "model", device)
+    rows = rows_to_report(exports, config, predictor.card.training_data_sha256, split)
+    figures, scored = evaluate_rows(exports, rows, predictor, full_size=False)
+    sections = [section("Training", images(Image(training_curves(read_metrics(run)), "curves")))]
+    if config.tasks.classify:
+        sections += classification_sections(exports, figures, scored, predictor)
+    if config.tasks.segment:
+        sections += mask_sections(exports, figures, scored, predictor)
+    sections.append(details("Every hyperparameter", config.model_dump_json(indent=2)))
+    about = f"split {split}" if split else "patients held out from training"
+    text = page(
+        f"{figures['model']}: {run.resolve().name}",
+        f"{figures['images']} films, {about}; weights {figures['weights_sha256'][:12]}. "
+        "This page shows films of patients: keep it where the exports are kept.",
+        sections,
+    )
+    unfinished = run / "report.html.part"
+    unfinished.write_text(text, encoding="utf-8")
+    return unfinished.replace(run / "report.html")
+
+
+def rows_to_report(
+    exports: ImageTable, config: TrainingConfig, training_data_sha256: str, split: str | None
+) -> list[int]:
+    """The rows of a split, or those of the patients that a run held out.
+
+    Raises:
+        TrainingError: there are none, or who was held out cannot be told from these exports.
+    """
+    if split is not None:
+        rows = [row for row, record in enumerate(exports.records) if record.split == split]
+        if not rows:
+            raise TrainingError(f"no image of split {split!r}; leave --split out for held-out ones")
+        return rows
+    pools = divide(
+        exports.records,
+        labels=config.labels,
+        masks=config.masks,
+        validation_share=config.validation_share,
+        seed=config.seed,
+    )
+    learnt = make_streams(exports.records, pools, config).rows
+    if exports.content_hash(learnt) != training_data_sha256:
+        raise TrainingError(
+            "these are not the exports that the run was trained on, so who was held out cannot be "
+            "told; give the same --data, or a --split"
+        )
+    if not pools.validation:
+        raise TrainingError("the run held nobody out; report on a --split")
+    return list(pools.validation)
+
+
+def classification_sections(
+    exports: ImageTable, figures: dict[str, Any], scored: Sequence[Scored], predictor: Predictor
+) -> list[str]:
+    """Figures, charts and saliency of the verdict; a sentence where no label allows any."""
+    labelled = [s for s in scored if s.record.class_index >= 0]
+    labels = np.array([s.record.class_index for s in labelled], dtype=np.int64)
+    if len(np.unique(labels)) < 2:
+        return [section("Pneumonia", warning("Labels of both classes are needed; one is missing."))]
+    probabilities = np.array([s.probability for s in labelled])
+    known = [s.shortcut for s in labelled if s.shortcut is not None]
+    shortcuts = np.array(known) if len(known) == len(labelled) else None
+    threshold = predictor.card.calibration.operating_point
+    areas = (figures["auroc"], figures["shortcut_auroc"])
+    charts = images(
+        Image(roc_chart(probabilities, labels, threshold, areas, shortcuts), "ROC curve"),
+        Image(reliability_chart(probabilities, labels, figures["ece"]), "reliability diagram"),
+        Image(confusion_chart(probabilities >= threshold, labels), "confusion matrix"),
+    )
+    examples = saliency_sheet(saliency_examples(exports, labelled, threshold, predictor))
+    return [
+        section("Pneumonia", figure_table(figures, CLASS_FIGURES), charts),
+        section(
+            "Shortcuts",
+            *shortcut_warning(figures),
+            table(["alone", "AUROC"], {k: [v] for k, v in figures["shortcut_auroc_of"].items()}),
+            note="How well features that are no finding predict the label; the regression on all "
+            f"of them was fitted on {figures['shortcuts_fitted_on'] or 'nothing: too few labels'}.",
+        ),
+        section(
+            "Saliency",
+            images(Image(examples, "films with saliency", "png")),
+            note="The most certain verdicts of each kind. Saliency shows where the input moves "
+            "the answer, not where disease is.",
+        ),
+    ]
+
+
+def shortcut_warning(figures: dict[str, Any]) -> list[str]:
+    """A warning where a model hardly beats trivial features, or they predict too well."""
+    area = figures["shortcut_auroc"]
+    if area is None or area <= SUSPICIOUS_AUROC:
+        return []
+    return [
+        warning(
+            f"Trivial features alone reach an AUROC of {area:.3f}, the model {figures['auroc']:.3f}"
+            "; judge it within each view and source."
+        )
+    ]
+
+
+def saliency_examples(
+    exports: ImageTable, labelled: Sequence[Scored], threshold: float, predictor: Predictor
+) -> list[SaliencyPicture]:
+    """The most certain right and wrong verdicts of each class."""
+    pictures = []
+    for is_ill, claims_ill in ((True, True), (True, False), (False, True), (False, False)):
+        kind = [
+            s
+            for s in labelled
+            if (s.record.class_index == 1) == is_ill and (s.probability >= threshold) == claims_ill
+        ]
+        kind.sort(key=lambda s: s.probability, reverse=claims_ill)
+        for one in kind[:SALIENCY_OF_EACH_KIND]:
+            image_hw = np.asarray(exports.images[one.row])
+            label, verdict = (("normal", "pneumonia")[flag] for flag in (is_ill, claims_ill))
+            title = f"label {label}\nverdict {verdict}, {one.probability:.2f}"
+            saliency_hw = predictor.predict(image_hw).saliency_hw
+            shape = one.record.rows / one.record.columns
+            pictures.append(SaliencyPicture(title, image_hw, saliency_hw, shape))
+    return pictures
+
+
+def mask_sections(
+    exports: ImageTable, figures: dict[str, Any], scored: Sequence[Scored], predictor: Predictor
+) -> list[str]:
+    """Figures and pictures of the lung masks; a sentence where there is no reference."""
+    ranked = sorted(
+        ((s.mask.dice, s) for s in scored if s.mask is not None), key=lambda pair: pair[0]
+    )
+    if not ranked:
+        return [section("Lung masks", warning("No film of these has a reference mask."))]
+    masked = [s for _, s in ranked]
+    first = max((len(masked) - MEDIAN_MASKS) // 2, 0)
+    contours = "Green: reference. Orange: prediction."
+    dices = dice_chart(np.array([dice for dice, _ in ranked]))
+    return [
+        section(
+            "Lung masks",
+            figure_table(figures, MASK_FIGURES),
+            images(Image(dices, "histogram of Dice")),
+        ),
+        *(
+            section(heading, images(Image(mask_sheet(pictures), heading, "png")), note=contours)
+            for heading, pictures in (
+                ("The worst masks", mask_pictures(exports, masked[:WORST_MASKS], predictor)),
+                (
+                    "Median masks",
+                    mask_pictures(exports, masked[first : first + MEDIAN_MASKS], predictor),
+                ),
+            )
+        ),
+    ]
+
+
+def mask_pictures(
+    exports: ImageTable, chosen: Sequence[Scored], predictor: Predictor
+) -> list[MaskPicture]:
+    """Films with both masks, named by figures and never by patient."""
+    pictures = []
+    for one in chosen:
+        if one.mask is None:
+            raise AssertionError("only films with a reference mask are shown")
+        image_hw = np.asarray(exports.images[one.row])
+        distance = "" if one.mask.hd95_px is None else f", HD95 {one.mask.hd95_px:.0f} px"
+        pictures.append(
+            MaskPicture(
+                title=f"Dice {one.mask.dice:.3f}{distance}\n{one.record.source[:24]}",
+                image_hw=image_hw,
+                predicted_hw=predictor.predict(image_hw).lung_probability_hw >= 0.5,
+                reference_hw=np.asarray(exports.masks[one.row]) > 0,
+                height_by_width=one.record.rows / one.record.columns,
+            )
+        )
+    return pictures
+
+
+def figure_table(figures: dict[str, Any], names: Sequence[str]) -> str:
+    """Figures of all films, and of each group that is large enough and has the first of them."""
+    shown = [name for name in names if figures.get(name) is not None]
+    rows = {"all": [figures[name] for name in shown]}
+    for grouping in GROUPINGS:
+        for group, values in figures[f"by_{grouping}"].items():
+            if values.get(names[0]) is not None:
+                rows[f"{grouping}: {group}"] = [values.get(name) for name in shown]
+    return table(["", *(name.replace("_", " ") for name in shown)], rows)
+
+
+def main(
+    run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
+    data: Annotated[list[Path], typer.Option(help="Archive export; may be given several times.")],
+    split: Annotated[
+        str | None, typer.Option(help="val or test; the held-out patients if left out.")
+    ] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder of preprocessed exports.")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Write what a training run came to as one HTML page."""
+    keep_freed_memory()
+    console = Console()
+    try:
+        path = write_report(run, load_exports(data, cache), split=split, device=device)
+    except MultiMixError as problem:
+        console.print(f"[red]{problem}[/red]", soft_wrap=True)
+        raise typer.Exit(1) from problem
+    console.print(f"{path}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)

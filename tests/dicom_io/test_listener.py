@@ -326,9 +326,12 @@ def test_a_malformed_association_request_gives_its_connection_back_at_once(liste
             peer.sendall(malformed)
             while peer.recv(100):
                 continue
-    with association_with(listener) as association:
-        assert association.is_established
-    assert time.monotonic() - began < 14
+    # The peer sees its connection closed a moment before the listener has counted it.
+    established = False
+    while not established and time.monotonic() - began < 14:
+        with association_with(listener) as association:
+            established = association.is_established
+    assert established
 
 
 def test_one_peer_cannot_take_all_associations(listen):

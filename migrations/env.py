@@ -5,7 +5,7 @@ from typing import Any, Literal
 from alembic import context
 
 from worker.database import Database
-from worker.settings import load_settings
+from worker.settings_loading import load_settings
 from worker.tables import Table, UtcDateTime
 
 

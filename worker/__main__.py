@@ -22,7 +22,8 @@ from worker.node import run_node
 from worker.peers import enter_targets
 from worker.processes import run_embedded_broker, run_listener, run_sweeper, stop_on_signals
 from worker.requeueing import failed_studies, requeue_study
-from worker.settings import Settings, load_settings, load_settings_with_origins, shown_value
+from worker.settings import Settings
+from worker.settings_loading import load_settings, load_settings_with_origins, shown_value
 from worker.status import StatusQuery, print_status, read_status
 from worker.studies import StudyState
 from worker.tables import Peer, Study

@@ -25,7 +25,7 @@ from worker.queueing import (
     Waker,
     create_app,
 )
-from worker.settings import load_settings
+from worker.settings_loading import load_settings
 from worker.worker_process import WorkerProcess
 
 _LOG = logging.getLogger(__name__)

@@ -6,7 +6,8 @@ import pytest
 
 from dicom_io.errors import SettingsError
 from worker.addresses import AllowedPeer, Target
-from worker.settings import Settings, load_settings, load_settings_with_origins, shown_value
+from worker.settings import Settings
+from worker.settings_loading import load_settings, load_settings_with_origins, shown_value
 
 
 @pytest.fixture(autouse=True)

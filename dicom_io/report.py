@@ -62,6 +62,7 @@ def build_report(
     *,
     companions: Collection[ResultKind] = (ResultKind.SEGMENTATION, ResultKind.SECONDARY_CAPTURE),
     replaces_version: str | None = None,
+    predecessor_version: str | None = None,
 ) -> Dataset:
     """Build the structured report of a reading.
 
@@ -71,14 +72,15 @@ def build_report(
         created: when the result was made.
         companions: the kinds of object that are made along with the report; they are its evidence.
             With a segmentation among them each lung is its segment, else an outline.
-        replaces_version: the model version whose report this one supersedes, if any; that report
-            is named as predecessor document.
+        replaces_version: the model version whose reports of the study these supersede, if any.
+        predecessor_version: the model version whose report of this very film is superseded and
+            named as predecessor document (PS3.3 C.17.2), if any.
 
     Returns:
         A dataset with file meta information; the same for the same arguments.
     """
     version = findings.model.version
-    previous = [] if replaces_version is None else [_result(source, replaces_version, _KIND)]
+    previous = [] if predecessor_version is None else [_result(source, predecessor_version, _KIND)]
     report = ComprehensiveSR(
         evidence=[
             source_skeleton(source),

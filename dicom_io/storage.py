@@ -231,19 +231,20 @@ class InstanceStore:
         except ValueError as cause:
             raise StorageError(f"{relative_path} is damaged: {cause}") from cause
 
-    def verify(self, stored: StoredInstance) -> None:
-        """Check that an instance is still what was received.
+    def verify(self, relative_path: str, sha256: str) -> None:
+        """Check that an instance is still what was stored.
 
         Args:
-            stored: what ``keep`` returned, possibly long ago.
+            relative_path: as in ``StoredInstance``, possibly of long ago.
+            sha256: the hash of its encoded dataset, as in ``StoredInstance``.
 
         Raises:
             StorageError: the file is missing, or its bytes have changed.
         """
-        found = hashlib.sha256(self.read_encoded_dataset(stored.relative_path)).hexdigest()
-        if found != stored.sha256:
+        found = hashlib.sha256(self.read_encoded_dataset(relative_path)).hexdigest()
+        if found != sha256:
             raise StorageError(
-                f"{stored.relative_path} has changed: its hash is {found}, not {stored.sha256}; "
+                f"{relative_path} has changed: its hash is {found}, not {sha256}; "
                 "restore it from the source"
             )
 

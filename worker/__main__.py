@@ -13,13 +13,14 @@ from rich.table import Table
 from sqlalchemy import select
 
 from dicom_io.errors import MultiMixError
+from dicom_io.result_profile import PROFILE_NAMES, profile
 from dicom_io.sender import RemoteAE, echo
 from dicom_io.storage import InstanceStore
 from worker.clock import utc_now
 from worker.database import Database
 from worker.logs import configure_logging
 from worker.node import run_node
-from worker.peers import enter_targets
+from worker.peers import address_of, enter_targets
 from worker.processes import run_embedded_broker, run_listener, run_sweeper, stop_on_signals
 from worker.requeueing import failed_studies, requeue_study
 from worker.settings import Settings
@@ -131,17 +132,23 @@ def peers(
     with database.writing() as session:
         enter_targets(session, settings.targets)
         rows = list(session.scalars(select(Peer).order_by(Peer.name)))
-    table = Table("name", "AE title", "address", "configured", "last failure", "C-ECHO", box=None)
+    table = Table(
+        "name", "AE title", "address", "gets", "configured", "last failure", "C-ECHO", box=None
+    )
     silent = False
     for peer in rows:
         answer = ""
         if with_echo and peer.configured:
             answer = _echo(peer, settings)
             silent = silent or answer != "answers"
-        address = f"{peer.host}:{peer.port}"
-        configured = "yes" if peer.configured else "no"
         table.add_row(
-            peer.name, peer.ae_title, address, configured, peer.last_failure or "", answer
+            peer.name,
+            peer.ae_title,
+            address_of(peer),
+            peer.results,
+            "yes" if peer.configured else "no",
+            peer.last_failure or "",
+            answer,
         )
     output.print(table, highlight=False)
     if silent:
@@ -152,14 +159,18 @@ def peers(
 def batch(
     source: Annotated[Path, typer.Argument(metavar="IN", help="DICOM file, or folder.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the results.")],
+    results: Annotated[
+        str, typer.Option(help=f"Objects to make, of: {', '.join(PROFILE_NAMES)}.")
+    ] = "seg,sc",
 ) -> None:
     """Read a folder of DICOM files without network, broker or database."""
     from model.predictor import Predictor
     from worker.batch import print_summary, run_batch
 
+    kinds = profile([name.strip() for name in results.split(",")])
     settings = load_settings()
     predictor = Predictor.load(settings.model_directory, settings.device)
-    print_summary(run_batch(source, out, predictor), out, output)
+    print_summary(run_batch(source, out, predictor, kinds), out, output)
 
 
 @application.command()

@@ -1,12 +1,13 @@
 """Read a folder of DICOM files without network, broker or database server.
 
-    python -m worker batch IN OUT
+    python -m worker batch IN OUT --results seg,sc,sr
 
-OUT gets ``results.csv`` (one row a file) and, in ``objects/``, the SEG and Secondary Capture of
-each film. A second start goes on where the first stopped; a bad file becomes a row, never an end.
+OUT gets ``results.csv`` (one row a file) and, in ``objects/``, the result objects of each film. A
+second start goes on where the first stopped; a bad file becomes a row, never an end.
 """
 
 import csv
+import io
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -20,7 +21,9 @@ from rich.console import Console
 from rich.progress import track
 
 from dicom_io.errors import ImageRejected, RejectionReason
-from dicom_io.spacing import lung_area_percent
+from dicom_io.result_profile import DEFAULT_PROFILE, profile_text
+from dicom_io.result_set import build_result_set
+from dicom_io.uids import ResultKind
 from model.predictor import Predictor
 from worker.reading import read_radiograph
 
@@ -37,8 +40,14 @@ class BatchRow:
         verdict: ``normal`` or ``pneumonia``.
         probability: calibrated, of pneumonia.
         lung_area_percent: of the film.
-        seg: path of the SEG below OUT.
-        sc: path of the Secondary Capture below OUT.
+        seg: path of the SEG below OUT, where it was asked for; as are the next three.
+        sc: path of the Secondary Capture.
+        labelmap: path of the label map SEG.
+        gsps: path of the presentation state.
+        sr: path of the report.
+        lung_area_cm2: both lungs; empty where the source has no Pixel Spacing.
+        operating_point: the probability from which on the verdict is pneumonia.
+        model: name and version.
     """
 
     source: str
@@ -50,18 +59,30 @@ class BatchRow:
     lung_area_percent: str = ""
     seg: str = ""
     sc: str = ""
+    labelmap: str = ""
+    gsps: str = ""
+    sr: str = ""
+    lung_area_cm2: str = ""
+    operating_point: str = ""
+    model: str = ""
 
 
 COLUMNS = tuple(field.name for field in fields(BatchRow))
 
 
-def run_batch(source: Path, out: Path, predictor: Predictor) -> list[BatchRow]:
+def run_batch(
+    source: Path,
+    out: Path,
+    predictor: Predictor,
+    kinds: frozenset[ResultKind] = DEFAULT_PROFILE,
+) -> list[BatchRow]:
     """Read every file below a folder that has no row in ``OUT/results.csv`` yet.
 
     Args:
         source: a DICOM file, or a folder of any depth.
         out: created where needed; rows are appended as they are made.
         predictor: the model.
+        kinds: which result objects to make of each film.
 
     Returns:
         All rows, those of earlier starts included.
@@ -74,7 +95,7 @@ def run_batch(source: Path, out: Path, predictor: Predictor) -> list[BatchRow]:
     with table.open("a", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=COLUMNS)
         for path in track(todo, description="reading", disable=not todo):
-            row = _read_file(path, _relative(path, source), out, predictor)
+            row = _read_file(path, _relative(path, source), out, predictor, kinds)
             writer.writerow(asdict(row))
             file.flush()
             os.fsync(file.fileno())
@@ -93,31 +114,38 @@ def print_summary(rows: list[BatchRow], out: Path, console: Console) -> None:
         console.print(f"  {count} x {reason}", highlight=False)
 
 
-def _read_file(path: Path, name: str, out: Path, predictor: Predictor) -> BatchRow:
+def _read_file(
+    path: Path, name: str, out: Path, predictor: Predictor, kinds: frozenset[ResultKind]
+) -> BatchRow:
     """Read one file into a row; whatever is wrong with the file stays in the row."""
     sop_instance_uid = ""
     try:
         dataset = _open(path)
         sop_instance_uid = str(dataset.get("SOPInstanceUID", ""))
-        reading = read_radiograph(dataset, predictor, datetime.now(UTC))
-        seg = _write(reading.segmentation, out)
-        sc = _write(reading.secondary_capture, out)
+        reading = read_radiograph(dataset, predictor)
+        built = build_result_set(
+            dataset, reading.display_hw, reading.findings, datetime.now(UTC), kinds
+        )
+        paths = {profile_text({kind}): _write(result, out) for kind, result in built.items()}
     except ImageRejected as rejection:
         reason = str(rejection).removeprefix("rejected: ")
         return BatchRow(name, sop_instance_uid, "rejected", reason)
     except Exception as problem:  # noqa: BLE001 - one bad file must never stop the rest
         # The text of a foreign error may quote the dataset; its kind never does.
         return BatchRow(name, sop_instance_uid, "failed", f"internal: {type(problem).__name__}")
-    lungs_hw = reading.findings.lungs.right_hw | reading.findings.lungs.left_hw
+    findings = reading.findings
+    area_cm2 = reading.lung_area_cm2
     return BatchRow(
         source=name,
         sop_instance_uid=sop_instance_uid,
         status="done",
-        verdict=reading.findings.verdict.value,
-        probability=f"{reading.findings.probability:.4f}",
-        lung_area_percent=f"{lung_area_percent(lungs_hw):.2f}",
-        seg=seg,
-        sc=sc,
+        verdict=findings.verdict.value,
+        probability=f"{findings.probability:.4f}",
+        lung_area_percent=f"{reading.lung_area_percent:.2f}",
+        lung_area_cm2="" if area_cm2 is None else f"{area_cm2:.1f}",
+        operating_point=f"{findings.operating_point:.4f}",
+        model=f"{findings.model.name} {findings.model.version}",
+        **paths,
     )
 
 
@@ -151,14 +179,21 @@ def _relative(path: Path, source: Path) -> str:
 
 
 def _complete_rows(table: Path) -> list[BatchRow]:
-    """Rows of an earlier start; starts the file, and drops a last row cut off by a power loss."""
-    if table.exists():
-        text = table.read_text()
-        whole = text[: text.rfind("\n") + 1]
-        rows = list(csv.DictReader(whole.splitlines()))
-        if rows or whole.strip() == ",".join(COLUMNS):
-            if whole != text:
-                table.write_text(whole)
-            return [BatchRow(**row) for row in rows]
-    table.write_text(",".join(COLUMNS) + "\n")
-    return []
+    """Rows of an earlier start; a last row cut off by a power loss is dropped.
+
+    The file is written anew, so that it has the columns of this version whatever it had before.
+    """
+    text = table.read_text() if table.exists() else ""
+    whole = text[: text.rfind("\n") + 1]
+    rows = [
+        BatchRow(**{column: row.get(column) or "" for column in COLUMNS})
+        for row in csv.DictReader(io.StringIO(whole))
+        if row.get("source")
+    ]
+    unfinished = table.with_suffix(".csv.part")
+    with unfinished.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=COLUMNS)
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
+    unfinished.replace(table)
+    return rows

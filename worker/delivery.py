@@ -16,12 +16,13 @@ from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
 from dicom_io.delivery_status import Disposition
-from dicom_io.errors import AssociationFailed, MultiMixError
+from dicom_io.errors import AssociationFailed, MultiMixError, StorageError
 from dicom_io.sender import RemoteAE, SendOutcome
 from dicom_io.storage import InstanceStore
 from worker.backoff import Backoff
 from worker.clock import utc_now
 from worker.database import Database
+from worker.dispatching import call_for_substitute
 from worker.events import EventKind, record
 from worker.heartbeat import Heartbeat
 from worker.settling import settle_study
@@ -35,7 +36,12 @@ _FINAL_STATES = {
     Disposition.DELIVERED: DeliveryState.DELIVERED,
     Disposition.DELIVERED_WITH_WARNING: DeliveryState.DELIVERED,
     Disposition.REFUSED: DeliveryState.FAILED,
-    Disposition.CONTEXT_REFUSED: DeliveryState.NOT_TAKEN,
+}
+_EVENTS = {
+    DeliveryState.DELIVERED: EventKind.RESULT_SENT,
+    DeliveryState.SUBSTITUTED: EventKind.RESULT_SUBSTITUTED,
+    DeliveryState.NOT_TAKEN: EventKind.RESULT_REFUSED,
+    DeliveryState.FAILED: EventKind.RESULT_REFUSED,
 }
 
 
@@ -66,6 +72,7 @@ class _Due:
     study_key: int
     sop_instance_uid: str
     relative_path: str
+    sha256: str
 
 
 class ResultSender:
@@ -146,7 +153,7 @@ class ResultSender:
             if not _change_peer(session, peer_key, token, lease_expires_at=now + self._rules.lease):
                 return []
             rows = session.execute(
-                select(Delivery, Result.sop_instance_uid, Result.relative_path)
+                select(Delivery, Result)
                 .join(Result)
                 .where(
                     Delivery.peer_key == peer_key,
@@ -156,14 +163,26 @@ class ResultSender:
                 .order_by(Delivery.delivery_key)
                 .limit(self._rules.batch)
             ).all()
-            for delivery, _, _ in rows:
+            for delivery, _ in rows:
                 delivery.attempts += 1
                 pause = self._rules.backoff.pause(delivery.attempts)
                 delivery.next_attempt_at = now + max(pause, self._rules.lease)
-            return [_Due(row.delivery_key, row.study_key, uid, path) for row, uid, path in rows]
+            return [
+                _Due(
+                    delivery.delivery_key,
+                    delivery.study_key,
+                    result.sop_instance_uid,
+                    result.relative_path,
+                    result.sha256,
+                )
+                for delivery, result in rows
+            ]
 
     def _send_batch(self, peer_key: int, remote: RemoteAE, due: list[_Due]) -> bool:
         """Send a batch and record every answer; False if the target could not be reached."""
+        due = self._set_aside_damaged(due)
+        if not due:
+            return True
         try:
             paths = [self._store.path_of(one.relative_path) for one in due]
             outcomes = self._send(paths, remote)
@@ -187,31 +206,60 @@ class ResultSender:
         self, session: Session, one: _Due, outcome: SendOutcome, remote: RemoteAE, now: datetime
     ) -> None:
         delivery = session.get_one(Delivery, one.delivery_key)
-        reason = _reason_of(outcome)
         delivery.status = outcome.status
-        delivery.reason = reason
-        state = _FINAL_STATES.get(outcome.disposition)
-        if state is None:
+        delivery.reason = _reason_of(outcome)
+        substitute = None
+        if outcome.disposition is Disposition.CONTEXT_REFUSED:
+            substitute = call_for_substitute(session, delivery, now)
+            if substitute is not None:
+                reason = f"{substitute.value} is sent instead; {delivery.reason}"
+                delivery.reason = reason[:REASON_LENGTH]
+        elif outcome.disposition in _FINAL_STATES:
+            delivery.state = _FINAL_STATES[outcome.disposition]
+        else:
             delivery.next_attempt_at = now + self._rules.backoff.pause(delivery.attempts)
             if now - delivery.created_at < self._rules.give_up_after:
                 return
-            state = DeliveryState.FAILED
-        delivery.state = state
+            delivery.state = DeliveryState.FAILED
         delivery.finished_at = now
-        sent = state is DeliveryState.DELIVERED
-        record(
-            session,
-            EventKind.RESULT_SENT if sent else EventKind.RESULT_REFUSED,
-            now,
-            study_key=one.study_key,
-            detail={
-                "sop_instance_uid": one.sop_instance_uid,
-                "target": str(remote),
-                "attempts": delivery.attempts,
-                "status": outcome.status,
-                "outcome": reason,
-            },
-        )
+        detail = {
+            "sop_instance_uid": one.sop_instance_uid,
+            "target": str(remote),
+            "attempts": delivery.attempts,
+            "status": outcome.status,
+            "outcome": delivery.reason,
+        }
+        if delivery.instead_of is not None:
+            detail["instead_of"] = delivery.instead_of.value
+        record(session, _EVENTS[delivery.state], now, study_key=one.study_key, detail=detail)
+
+    def _set_aside_damaged(self, due: list[_Due]) -> list[_Due]:
+        """Record results whose file is no longer what was made; those that still are it remain."""
+        intact, damaged = [], []
+        for one in due:
+            try:
+                self._store.verify(one.relative_path, one.sha256)
+            except StorageError as damage:
+                damaged.append((one, str(damage)[:REASON_LENGTH]))
+            else:
+                intact.append(one)
+        if damaged:
+            now = self._now()
+            with self._database.writing() as session:
+                for one, reason in damaged:
+                    delivery = session.get_one(Delivery, one.delivery_key)
+                    delivery.state, delivery.reason = DeliveryState.FAILED, reason
+                    delivery.finished_at = now
+                    detail = {"sop_instance_uid": one.sop_instance_uid, "reason": reason}
+                    record(
+                        session,
+                        EventKind.RESULT_DAMAGED,
+                        now,
+                        study_key=one.study_key,
+                        detail=detail,
+                    )
+                _settle(session, [one for one, _ in damaged], now)
+        return intact
 
     def _record_failed_association(
         self, peer_key: int, due: list[_Due], failure: MultiMixError

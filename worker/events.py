@@ -26,6 +26,8 @@ class EventKind(Enum):
     INSTANCE_FAILED = "instance failed"
     RESULT_SENT = "result sent"
     RESULT_REFUSED = "result refused"
+    RESULT_SUBSTITUTED = "result substituted"
+    RESULT_DAMAGED = "result damaged"
     RESULT_REQUEUED = "result requeued"
     TARGET_UNREACHABLE = "target unreachable"
 

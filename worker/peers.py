@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from dicom_io.result_profile import profile, profile_text
+from dicom_io.uids import ResultKind
 from worker.addresses import Target
 from worker.database import insert_if_absent
 from worker.tables import Peer
@@ -15,28 +17,35 @@ def enter_targets(session: Session, targets: Sequence[Target]) -> None:
 
     A changed address keeps the row, so what waits for the target goes to the new address; a target
     that is no longer named gets nothing new. A target with a changed address may be called at
-    once, whatever failed at the old one.
+    once, whatever failed at the old one. A changed profile counts for what is read from then on.
 
     Args:
         session: the transaction.
         targets: those of the settings.
     """
     for target in targets:
+        address = {
+            "ae_title": target.ae_title or "",
+            "host": target.host or "",
+            "port": target.port or 0,
+            "url": target.url,
+        }
+        results = profile_text(target.results)
         insert_if_absent(
             session,
             Peer,
             name=target.name,
-            ae_title=target.ae_title,
-            host=target.host,
-            port=target.port,
+            **address,
+            results=results,
             configured=True,
             failures=0,
         )
         peer = session.scalars(select(Peer).where(Peer.name == target.name)).one()
-        address = (target.ae_title, target.host, target.port)
-        if (peer.ae_title, peer.host, peer.port) != address:
-            peer.ae_title, peer.host, peer.port = address
+        if {column: getattr(peer, column) for column in address} != address:
+            for column, value in address.items():
+                setattr(peer, column, value)
             peer.failures, peer.next_attempt_at = 0, None
+        peer.results = results
         peer.configured = True
     named = {target.name for target in targets}
     for peer in session.scalars(select(Peer).where(Peer.configured)):
@@ -44,8 +53,14 @@ def enter_targets(session: Session, targets: Sequence[Target]) -> None:
             peer.configured = False
 
 
-def configured_peer_keys(session: Session) -> list[int]:
-    """Keys of the targets that get results now."""
-    return list(
-        session.scalars(select(Peer.peer_key).where(Peer.configured).order_by(Peer.peer_key))
+def configured_profiles(session: Session) -> dict[int, frozenset[ResultKind]]:
+    """The kinds of result that each target gets which the settings name now, by peer key."""
+    rows = session.execute(
+        select(Peer.peer_key, Peer.results).where(Peer.configured).order_by(Peer.peer_key)
     )
+    return {peer_key: profile(results.split("+")) for peer_key, results in rows}
+
+
+def address_of(peer: Peer) -> str:
+    """Where a peer is, as an operator writes it: ``HOST:PORT`` or the URL."""
+    return peer.url or f"{peer.host}:{peer.port}"

@@ -1,11 +1,10 @@
-"""One radiograph, read: from the DICOM object to findings and the objects that carry them.
+"""One radiograph, read: from the DICOM object to findings.
 
 The path of the data, in the order in which it happens. Worker tasks and the batch command both
 come through here, so both say the same of the same film.
 """
 
 from dataclasses import dataclass
-from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +14,6 @@ from dicom_io.eligibility import require_frontal_chest
 from dicom_io.findings import Findings, ModelIdentity, Verdict
 from dicom_io.laterality import require_lung_pair, split_lungs
 from dicom_io.pixels import Radiograph, decode, display_image, map_on_source, network_image
-from dicom_io.secondary_capture import build_secondary_capture
-from dicom_io.segmentation import build_segmentation
 from dicom_io.spacing import display_aspect, lung_area_cm2, lung_area_percent
 from model.predictor import Predictor
 
@@ -28,30 +25,25 @@ class Reading:
     Attributes:
         findings: verdict, probability, lungs and saliency on the source's pixel grid.
         display_hw: uint8, (rows, columns); the film as a reader sees it.
-        segmentation: the DICOM SEG.
-        secondary_capture: the DICOM Secondary Capture.
         lung_area_percent: share of the film covered by both lungs, 0 to 100.
         lung_area_cm2: both lungs in cm2, or None where the source has no Pixel Spacing.
     """
 
     findings: Findings
     display_hw: NDArray[np.uint8]
-    segmentation: Dataset
-    secondary_capture: Dataset
     lung_area_percent: float
     lung_area_cm2: float | None
 
 
-def read_radiograph(dataset: Dataset, predictor: Predictor, created: datetime) -> Reading:
-    """Read one radiograph and build its result objects.
+def read_radiograph(dataset: Dataset, predictor: Predictor) -> Reading:
+    """Read one radiograph.
 
     Args:
         dataset: a DICOM object with pixel data and file meta information.
         predictor: the model.
-        created: creation time of the results, time-zone aware.
 
     Returns:
-        The reading; the same dataset and model give the same reading apart from creation time.
+        The reading; the same for the same dataset and model.
 
     Raises:
         ImageRejected: the object is no readable frontal chest radiograph, and why.
@@ -59,13 +51,10 @@ def read_radiograph(dataset: Dataset, predictor: Predictor, created: datetime) -
     require_frontal_chest(dataset)
     radiograph = decode(dataset)
     findings = find(radiograph, dataset, predictor)
-    display_hw = display_image(radiograph)
     lungs_hw = findings.lungs.right_hw | findings.lungs.left_hw
     return Reading(
         findings=findings,
-        display_hw=display_hw,
-        segmentation=build_segmentation(dataset, findings, created),
-        secondary_capture=build_secondary_capture(dataset, display_hw, findings, created),
+        display_hw=display_image(radiograph),
         lung_area_percent=lung_area_percent(lungs_hw),
         lung_area_cm2=lung_area_cm2(lungs_hw, dataset),
     )

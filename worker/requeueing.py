@@ -71,6 +71,14 @@ def failed_studies(session: Session) -> list[int]:
 
 
 def _requeue_deliveries(session: Session, study_key: int, now: datetime) -> int:
+    # What the target wanted in the first place is tried first; stand-ins follow where needed.
+    session.execute(
+        delete(Delivery).where(
+            Delivery.study_key == study_key,
+            Delivery.state == DeliveryState.NOT_TAKEN,
+            Delivery.instead_of.is_not(None),
+        )
+    )
     again = session.scalars(
         update(Delivery)
         .where(Delivery.study_key == study_key, Delivery.state.in_(_NOT_SENT))

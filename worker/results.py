@@ -1,10 +1,11 @@
-"""What was read, as rows: inferences, results, and the deliveries that they call for."""
+"""What was read, as rows: inferences and results."""
 
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from pydicom import Dataset
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, aliased
 
@@ -12,7 +13,6 @@ from dicom_io.findings import Findings
 from dicom_io.storage import StoredInstance
 from dicom_io.uids import ResultKind
 from worker.database import insert_if_absent
-from worker.peers import configured_peer_keys
 from worker.tables import (
     REASON_LENGTH,
     Delivery,
@@ -20,6 +20,7 @@ from worker.tables import (
     Inference,
     InferenceState,
     Instance,
+    Model,
     Result,
 )
 
@@ -34,12 +35,8 @@ class InstanceReading(Protocol):
         """Verdict, probability, lungs and saliency."""
 
     @property
-    def segmentation(self) -> Dataset:
-        """The DICOM SEG."""
-
-    @property
-    def secondary_capture(self) -> Dataset:
-        """The DICOM Secondary Capture."""
+    def display_hw(self) -> NDArray[np.uint8]:
+        """The film as a reader sees it, uint8, (rows, columns)."""
 
     @property
     def lung_area_percent(self) -> float:
@@ -63,6 +60,20 @@ class StoredResult:
     kind: ResultKind
     stored: StoredInstance
     series_uid: str
+
+
+@dataclass(frozen=True)
+class OlderResults:
+    """What other models have made before.
+
+    Attributes:
+        versions: for each kind of which the study has a series, the version of the model that made
+            the latest.
+        report_version: the version of the model that made the latest report of the instance.
+    """
+
+    versions: dict[ResultKind, str]
+    report_version: str | None
 
 
 def unsettled_instances(session: Session, study_key: int, model_key: int) -> list[Instance]:
@@ -147,6 +158,7 @@ def settle_with_results(
     inference.lung_area_cm2 = reading.lung_area_cm2
     inference.gate_score = findings.gate_score
     inference.reason = inference.rejection = None
+    result_keys: dict[ResultKind, int] = {}
     for made in stored:
         result = Result(
             study_key=study_key,
@@ -162,42 +174,26 @@ def settle_with_results(
         )
         session.add(result)
         session.flush()
-        _supersede_older(session, inference, result, now)
+        result_keys[made.kind] = result.result_key
+    _supersede_older(session, inference, result_keys, now)
 
 
-def call_for_deliveries(session: Session, study_key: int, now: datetime) -> list[int]:
-    """Enter the sending of every current result to every target that has not been asked to take it.
-
-    Returns:
-        Keys of the peers for which something waits, whether entered now or before.
-    """
-    current = list(
-        session.scalars(
-            select(Result.result_key)
-            .where(Result.study_key == study_key, Result.superseded_by_key.is_(None))
-            .order_by(Result.result_key)
-        )
+def older_results(session: Session, instance: Instance, model_key: int) -> OlderResults:
+    """What other models have made of an instance and of its study."""
+    rows = session.execute(
+        select(Result.kind, Model.version, Inference.instance_key)
+        .join(Inference, Inference.inference_key == Result.inference_key)
+        .join(Model, Model.model_key == Inference.model_key)
+        .where(Result.study_key == instance.study_key, Inference.model_key != model_key)
+        .order_by(Result.result_key)
     )
-    for peer_key in configured_peer_keys(session):
-        for result_key in current:
-            insert_if_absent(
-                session,
-                Delivery,
-                study_key=study_key,
-                result_key=result_key,
-                peer_key=peer_key,
-                state=DeliveryState.PENDING,
-                attempts=0,
-                created_at=now,
-                next_attempt_at=now,
-            )
-    return list(
-        session.scalars(
-            select(Delivery.peer_key)
-            .where(Delivery.study_key == study_key, Delivery.state == DeliveryState.PENDING)
-            .distinct()
-        )
-    )
+    versions: dict[ResultKind, str] = {}
+    report_version = None
+    for kind, version, instance_key in rows:
+        versions[kind] = version
+        if kind is ResultKind.REPORT and instance_key == instance.instance_key:
+            report_version = version
+    return OlderResults(versions, report_version)
 
 
 def inference_counts(session: Session, study_key: int, model_key: int) -> dict[InferenceState, int]:
@@ -228,25 +224,27 @@ def reasons_without_result(session: Session, study_key: int, model_key: int) -> 
     )
 
 
-def _supersede_older(session: Session, inference: Inference, result: Result, now: datetime) -> None:
+def _supersede_older(
+    session: Session, inference: Inference, made: dict[ResultKind, int], now: datetime
+) -> None:
+    """Mark the results of other models for the same instance, also of kinds not made any more."""
     other = aliased(Inference)
     older = session.scalars(
-        select(Result.result_key)
+        select(Result)
         .join(other, other.inference_key == Result.inference_key)
         .where(
             other.instance_key == inference.instance_key,
             other.inference_key != inference.inference_key,
-            Result.kind == result.kind,
             Result.superseded_by_key.is_(None),
         )
     ).all()
-    session.execute(
-        update(Result)
-        .where(Result.result_key.in_(older))
-        .values(superseded_by_key=result.result_key)
-    )
+    for result in older:
+        result.superseded_by_key = made.get(result.kind, min(made.values()))
     session.execute(
         update(Delivery)
-        .where(Delivery.result_key.in_(older), Delivery.state == DeliveryState.PENDING)
+        .where(
+            Delivery.result_key.in_([result.result_key for result in older]),
+            Delivery.state == DeliveryState.PENDING,
+        )
         .values(state=DeliveryState.SUPERSEDED, finished_at=now)
     )

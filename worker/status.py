@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session, selectinload
 
 from dicom_io.errors import RejectionReason
 from dicom_io.storage import InstanceStore
+from worker.peers import address_of
 from worker.studies import StudyState
 from worker.tables import Delivery, Inference, InferenceState, Instance, Peer, Result, Study
 
@@ -178,7 +179,11 @@ def _instance(instance: Instance, store: InstanceStore) -> dict[str, Any]:
             "model": f"{inference.model.name} {inference.model.version}",
         }
     film["results"] = [
-        _result(result, store) for each in instance.inferences for result in each.results
+        _result(result, store)
+        for result in sorted(
+            (result for each in instance.inferences for result in each.results),
+            key=lambda result: result.result_key,
+        )
     ]
     return film
 
@@ -194,6 +199,7 @@ def _result(result: Result, store: InstanceStore) -> dict[str, Any]:
             {
                 "target": delivery.peer.name,
                 "state": delivery.state.value,
+                "instead_of": delivery.instead_of.value if delivery.instead_of else None,
                 "attempts": delivery.attempts,
                 "status": None if delivery.status is None else f"0x{delivery.status:04X}",
                 "reason": delivery.reason,
@@ -207,7 +213,8 @@ def _target(peer: Peer) -> dict[str, Any]:
     return {
         "name": peer.name,
         "ae_title": peer.ae_title,
-        "address": f"{peer.host}:{peer.port}",
+        "address": address_of(peer),
+        "results": peer.results,
         "configured": peer.configured,
         "failures": peer.failures,
         "last_failure": peer.last_failure,

@@ -6,7 +6,7 @@ has been counted as an attempt before it began.
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,19 +16,21 @@ from pydicom import Dataset
 from sqlalchemy.orm import Session
 
 from dicom_io.errors import ImageRejected, LeaseLost, MultiMixError
-from dicom_io.storage import InstanceStore, StoredInstance
+from dicom_io.result_set import build_result_set
+from dicom_io.storage import InstanceStore
 from dicom_io.uids import ResultKind
 from worker.backoff import Backoff
 from worker.clock import utc_now
 from worker.database import Database
+from worker.dispatching import call_for_deliveries, kinds_to_make
 from worker.events import EventKind, record
 from worker.heartbeat import Heartbeat
 from worker.results import (
     InstanceReading,
     StoredResult,
-    call_for_deliveries,
     count_attempt,
     inference_counts,
+    older_results,
     reasons_without_result,
     settle_with_results,
     settle_without_result,
@@ -41,7 +43,7 @@ from worker.tables import REASON_LENGTH, Inference, InferenceState, Instance, St
 
 _LOG = logging.getLogger(__name__)
 
-ReadInstance = Callable[[Dataset, datetime], InstanceReading]
+ReadInstance = Callable[[Dataset], InstanceReading]
 
 
 @dataclass(frozen=True)
@@ -140,8 +142,12 @@ class StudyReader:
             return
         started = time.monotonic()
         try:
-            reading = self._read(self._open(instance), self._now())
-            stored = self._store_results(reading)
+            source = self._open(instance)
+            reading = self._read(source)
+            results = self._build_results(instance, source, reading)
+            # Results must not refer to a film that is no longer what was read.
+            self._store.verify(instance.relative_path, instance.sha256)
+            stored = self._keep_results(results)
         except ImageRejected as rejection:
             self._settle_rejected(lease, attempt, rejection)
         except Exception as cause:  # noqa: BLE001 - one bad film must not stop its neighbours
@@ -163,26 +169,31 @@ class StudyReader:
 
     def _open(self, instance: Instance) -> Dataset:
         """Read the source, if it still is what was received."""
-        self._store.verify(
-            StoredInstance(
-                relative_path=instance.relative_path,
-                sha256=instance.sha256,
-                size=instance.size,
-                transfer_syntax_uid=instance.transfer_syntax_uid,
-                sop_class_uid=instance.sop_class_uid,
-                sop_instance_uid=instance.sop_instance_uid or "",
-            )
-        )
+        self._store.verify(instance.relative_path, instance.sha256)
         return self._store.read(instance.relative_path)
 
-    def _store_results(self, reading: InstanceReading) -> list[StoredResult]:
-        made = (
-            (ResultKind.SEGMENTATION, reading.segmentation),
-            (ResultKind.SECONDARY_CAPTURE, reading.secondary_capture),
+    def _build_results(
+        self, instance: Instance, source: Dataset, reading: InstanceReading
+    ) -> dict[ResultKind, Dataset]:
+        """Every object that a target is to get, or that may have to stand in for one."""
+        with self._database.reading() as session:
+            kinds = kinds_to_make(session)
+            older = older_results(session, instance, self._model_key)
+        return build_result_set(
+            source,
+            reading.display_hw,
+            reading.findings,
+            self._now(),
+            kinds.wanted,
+            spares=kinds.spares,
+            replaces=older.versions,
+            predecessor_version=older.report_version,
         )
+
+    def _keep_results(self, results: Mapping[ResultKind, Dataset]) -> list[StoredResult]:
         return [
             StoredResult(kind, self._store.keep_dataset(dataset), str(dataset.SeriesInstanceUID))
-            for kind, dataset in made
+            for kind, dataset in results.items()
         ]
 
     def _settle_read(

@@ -56,12 +56,14 @@ class UtcDateTime(TypeDecorator[datetime]):
 class DeliveryState(Enum):
     """Where the sending of one result to one target stands.
 
-    ``not taken`` is final and no failure as long as the target took another result of the film:
-    many archives take no segmentations.
+    ``substituted`` is final: the target does not take this kind, and another that stands in for it
+    was entered. ``not taken`` is final too, nothing stands in; it is no failure as long as the
+    target took another result of the film.
     """
 
     PENDING = "pending"
     DELIVERED = "delivered"
+    SUBSTITUTED = "substituted"
     NOT_TAKEN = "not taken"
     FAILED = "failed"
     SUPERSEDED = "superseded"
@@ -283,10 +285,13 @@ class Result(Table):
 
 
 class Peer(Table):
-    """A remote AE that results are sent to, with the state of its circuit breaker.
+    """A target that results are sent to, with the state of its circuit breaker.
 
     Attributes:
         name: from the settings; a changed address keeps the row and what waits for it.
+        ae_title: of a remote AE; empty for a DICOMweb service, as its host, and its port 0.
+        url: root of a DICOMweb service; None for a remote AE.
+        results: its profile, the kinds of result that it gets, e.g. ``seg+sc``.
         configured: whether the settings name it now.
         failures: associations in a row that failed.
         next_attempt_at: not to be called before this; None is at once.
@@ -303,6 +308,8 @@ class Peer(Table):
     ae_title: Mapped[str] = mapped_column(String(16))
     host: Mapped[str] = mapped_column(String(253))
     port: Mapped[int]
+    url: Mapped[str | None] = mapped_column(String(512))
+    results: Mapped[str] = mapped_column(String(64), server_default="seg+sc")
     configured: Mapped[bool] = mapped_column(default=True)
     failures: Mapped[int] = mapped_column(default=0)
     next_attempt_at: Mapped[datetime | None]
@@ -316,9 +323,10 @@ class Delivery(Table):
     """The sending of one result to one target; stands from the moment in which results exist.
 
     Attributes:
+        instead_of: the kind in whose place it is sent, where the target's profile does not name it.
         attempts: counted before the association is opened.
         next_attempt_at: not to be sent before this.
-        status: the target's last C-STORE status; None if it never answered.
+        status: the target's last C-STORE or HTTP status; None if it never answered.
         reason: what the last attempt came to, in words.
     """
 
@@ -333,6 +341,7 @@ class Delivery(Table):
     study_key: Mapped[int] = mapped_column(ForeignKey("studies.study_key"))
     result_key: Mapped[int] = mapped_column(ForeignKey("results.result_key"))
     peer_key: Mapped[int] = mapped_column(ForeignKey("peers.peer_key"))
+    instead_of: Mapped[ResultKind | None] = mapped_column(_enum(ResultKind))
     state: Mapped[DeliveryState] = mapped_column(_enum(DeliveryState))
     attempts: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[datetime]

@@ -7,7 +7,6 @@ over a fork; so this module imports the model only when a process opens.
 import logging
 import os
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 
 from pydicom import Dataset
@@ -15,8 +14,10 @@ from pydicom import Dataset
 from dicom_io.errors import ImageRejected
 from dicom_io.findings import ModelIdentity
 from dicom_io.phantom import draw_phantom, phantom_dataset
+from dicom_io.result_set import build_result_set
 from dicom_io.sender import RemoteAE, SendOutcome, send
 from dicom_io.storage import InstanceStore
+from dicom_io.uids import ResultKind
 from worker.backoff import Backoff
 from worker.clock import utc_now
 from worker.database import Database
@@ -81,8 +82,8 @@ class WorkerProcess:
             identity = ModelIdentity(card.name, card.version, card.weights_sha256)
             model_key = register_model(session, identity, utc_now())
 
-        def read(dataset: Dataset, created: datetime) -> Reading:
-            return read_radiograph(dataset, predictor, created)
+        def read(dataset: Dataset) -> Reading:
+            return read_radiograph(dataset, predictor)
 
         _warm_up(read)
         _LOG.info("model %s %s is loaded", card.name, card.version)
@@ -118,7 +119,8 @@ def _warm_up(read: ReadInstance) -> None:
     """Read a drawn film: the first reading loads fonts and codes, and shall not be a patient's."""
     phantom = phantom_dataset(draw_phantom(0, 256, 256))
     try:
-        read(phantom, utc_now())
+        reading = read(phantom)
+        build_result_set(phantom, reading.display_hw, reading.findings, utc_now(), set(ResultKind))
     except ImageRejected as rejection:
         _LOG.warning("the model finds no chest in a drawn film: %s", rejection)
 

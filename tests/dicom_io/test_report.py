@@ -178,7 +178,13 @@ def test_the_superseded_report_is_its_predecessor():
     source = radiograph()
     old = build_report(source, findings_in(source), CREATED)
     model = ModelIdentity("MultiMix", "0.2.0", "cc" * 32)
-    new = build_report(source, findings_in(source, model=model), CREATED, replaces_version="0.1.0")
+    new = build_report(
+        source,
+        findings_in(source, model=model),
+        CREATED,
+        replaces_version="0.1.0",
+        predecessor_version="0.1.0",
+    )
     [study] = new.PredecessorDocumentsSequence
     [series] = study.ReferencedSeriesSequence
     assert series.SeriesInstanceUID == old.SeriesInstanceUID

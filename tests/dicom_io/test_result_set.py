@@ -1,17 +1,13 @@
+import re
 from datetime import UTC, datetime
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from dicom_io.errors import SettingsError
 from dicom_io.pixels import decode, display_image
-from dicom_io.result_set import PROFILE_NAMES, build_result_set, deliverable, profile
-from dicom_io.uids import STORAGE_CLASSES, ResultKind
+from dicom_io.result_object import encoded
+from dicom_io.result_set import build_result_set
+from dicom_io.uids import STORAGE_CLASSES, ResultKind, result_uid
 from tests.dicom_io.sources import findings_in, radiograph
 
 CREATED = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
-KINDS = st.sets(st.sampled_from(ResultKind), min_size=1)
 
 
 def build(kinds):
@@ -49,36 +45,36 @@ def test_nothing_is_named_that_is_not_made():
     assert "ReferencedInstanceSequence" not in capture
 
 
-@given(KINDS)
-def test_a_target_that_takes_everything_gets_its_profile(wanted):
-    assert deliverable(wanted, STORAGE_CLASSES.values()) == wanted
+def test_spares_are_made_and_named_by_no_other():
+    source = radiograph()
+    film_hw = display_image(decode(source))
+    kinds = {ResultKind.SECONDARY_CAPTURE, ResultKind.REPORT}
+    spares = {ResultKind.SEGMENTATION, ResultKind.PRESENTATION_STATE}
+    findings = findings_in(source)
+    built = build_result_set(source, film_hw, findings, CREATED, kinds, spares=spares)
+    assert set(built) == kinds | spares
+    alone = build_result_set(source, film_hw, findings, CREATED, kinds)
+    for kind in kinds:
+        assert encoded(built[kind]) == encoded(alone[kind])
 
 
-@given(KINDS, st.sets(st.sampled_from(list(STORAGE_CLASSES.values()))))
-def test_a_target_gets_only_what_it_accepts(wanted, accepted):
-    chosen = deliverable(wanted, accepted)
-    assert {STORAGE_CLASSES[kind] for kind in chosen} <= accepted
-    assert wanted & {kind for kind in ResultKind if STORAGE_CLASSES[kind] in accepted} <= chosen
-
-
-@pytest.mark.parametrize(
-    ("wanted", "accepted", "chosen"),
-    [
-        ({"seg"}, {"gsps", "sc"}, {"gsps"}),
-        ({"seg"}, {"sc"}, {"sc"}),
-        ({"seg", "sr"}, {"sc"}, {"sc"}),
-        ({"labelmap"}, {"seg"}, {"seg"}),
-        ({"sc"}, {"seg"}, set()),
-        ({"seg"}, set(), set()),
-    ],
-)
-def test_what_a_target_refuses_is_replaced_by_what_it_takes(wanted, accepted, chosen):
-    classes = {STORAGE_CLASSES[PROFILE_NAMES[name]] for name in accepted}
-    expected = {PROFILE_NAMES[name] for name in chosen}
-    assert deliverable(profile(wanted), classes) == expected
-
-
-@pytest.mark.parametrize("names", [[], ["seg", "pdf"]])
-def test_a_profile_of_nothing_or_of_unknown_names_is_refused(names):
-    with pytest.raises(SettingsError, match="seg, labelmap, sc, gsps, sr"):
-        profile(names)
+def test_each_kind_names_the_version_whose_result_of_that_kind_it_replaces():
+    source = radiograph()
+    replaces = {ResultKind.REPORT: "0.0.9", ResultKind.SEGMENTATION: "0.0.8"}
+    built = build_result_set(
+        source,
+        display_image(decode(source)),
+        findings_in(source),
+        CREATED,
+        set(ResultKind),
+        replaces=replaces,
+        predecessor_version="0.0.9",
+    )
+    for kind, result in built.items():
+        said = [f"replaces {replaces[kind]}"] if kind in replaces else []
+        assert re.findall(r"replaces [^ ]+", result.SeriesDescription) == said
+    [study] = built[ResultKind.REPORT].PredecessorDocumentsSequence
+    [document] = study.ReferencedSeriesSequence[0].ReferencedSOPSequence
+    assert document.ReferencedSOPInstanceUID == result_uid(
+        source.SOPInstanceUID, "0.0.9", ResultKind.REPORT
+    )

@@ -107,12 +107,13 @@ def test_files_and_folders_are_for_the_node_alone(store):
 
 def test_a_damaged_file_is_noticed_and_healed_when_the_instance_comes_again(store):
     stored = keep(store, b"x" * 1000)
-    store.verify(stored)
+    store.verify(stored.relative_path, stored.sha256)
     path = store.path_of(stored.relative_path)
     path.write_bytes(path.read_bytes()[:-1] + b"y")
     with pytest.raises(StorageError, match="changed"):
-        store.verify(stored)
-    store.verify(keep(store, b"x" * 1000))
+        store.verify(stored.relative_path, stored.sha256)
+    again = keep(store, b"x" * 1000)
+    store.verify(again.relative_path, again.sha256)
 
 
 @pytest.mark.parametrize("damage", [b"", b"not DICOM at all", bytes(200)])
@@ -120,7 +121,7 @@ def test_a_file_that_is_no_longer_dicom_is_an_error_and_no_crash(store, damage):
     stored = keep(store, b"x" * 1000)
     store.path_of(stored.relative_path).write_bytes(damage)
     with pytest.raises(StorageError):
-        store.verify(stored)
+        store.verify(stored.relative_path, stored.sha256)
     with pytest.raises(StorageError):
         store.read(stored.relative_path)
 
@@ -129,7 +130,7 @@ def test_a_missing_file_is_an_error(store):
     stored = keep(store, b"x" * 1000)
     store.remove(stored.relative_path)
     with pytest.raises(StorageError):
-        store.verify(stored)
+        store.verify(stored.relative_path, stored.sha256)
     store.remove(stored.relative_path)
 
 

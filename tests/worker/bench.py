@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from pydicom import Dataset
@@ -94,7 +94,7 @@ class Bench:
     def reader(
         self,
         model: ModelIdentity = MODEL,
-        read: Callable[[Dataset, datetime], DrawnReading] | None = None,
+        read: Callable[[Dataset], DrawnReading] | None = None,
         **rules: object,
     ) -> StudyReader:
         with self.database.writing() as session:

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 
+import numpy as np
+from numpy.typing import NDArray
 from pydicom import Dataset
 
 from dicom_io.access_control import AssociationFacts
@@ -12,8 +13,6 @@ from dicom_io.findings import Findings, ModelIdentity
 from dicom_io.instance_header import read_identifiers
 from dicom_io.intake import Intake, ReceivedInstance
 from dicom_io.pixels import decode, display_image
-from dicom_io.secondary_capture import build_secondary_capture
-from dicom_io.segmentation import build_segmentation
 from dicom_io.spacing import lung_area_cm2, lung_area_percent
 from dicom_io.storage import InstanceStore
 from tests.dicom_io.sources import MODEL, findings_in, given, radiograph
@@ -21,27 +20,24 @@ from tests.dicom_io.sources import MODEL, findings_in, given, radiograph
 
 @dataclass(frozen=True)
 class DrawnReading:
-    """What the drawing says of a film, and the objects that carry it."""
+    """What the drawing says of a film."""
 
     findings: Findings
-    segmentation: Dataset
-    secondary_capture: Dataset
+    display_hw: NDArray[np.uint8]
     lung_area_percent: float
     lung_area_cm2: float | None
 
 
-def reader_of(model: ModelIdentity = MODEL) -> Callable[[Dataset, datetime], DrawnReading]:
+def reader_of(model: ModelIdentity = MODEL) -> Callable[[Dataset], DrawnReading]:
     """A reading function of a model: the node's own path but for the network."""
 
-    def read(dataset: Dataset, created: datetime) -> DrawnReading:
+    def read(dataset: Dataset) -> DrawnReading:
         require_frontal_chest(dataset)
-        display_hw = display_image(decode(dataset))
         findings = findings_in(dataset, model=model)
         lungs_hw = findings.lungs.right_hw | findings.lungs.left_hw
         return DrawnReading(
             findings=findings,
-            segmentation=build_segmentation(dataset, findings, created),
-            secondary_capture=build_secondary_capture(dataset, display_hw, findings, created),
+            display_hw=display_image(decode(dataset)),
             lung_area_percent=lung_area_percent(lungs_hw),
             lung_area_cm2=lung_area_cm2(lungs_hw, dataset),
         )

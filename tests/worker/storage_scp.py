@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from pynetdicom import AE, evt
-from pynetdicom.sop_class import SecondaryCaptureImageStorage, SegmentationStorage, Verification
+from pynetdicom.sop_class import Verification
 
+from dicom_io.result_profile import DEFAULT_PROFILE
+from dicom_io.uids import STORAGE_CLASSES, ResultKind
 from worker.addresses import Target
 
-ALL_RESULTS = (SegmentationStorage, SecondaryCaptureImageStorage)
+ALL_RESULTS = tuple(STORAGE_CLASSES.values())
 
 
 class StorageScp:
@@ -64,12 +66,14 @@ class StorageScp:
 
 @contextmanager
 def storage_scp(
-    kinds: tuple[str, ...] = ALL_RESULTS, calling: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ALL_RESULTS,
+    calling: tuple[str, ...] = (),
+    results: frozenset[ResultKind] = DEFAULT_PROFILE,
 ) -> Iterator[tuple[StorageScp, Target]]:
     """A running storage SCP on a free port, and how a node's settings name it."""
     scp = StorageScp(kinds, calling)
     port = scp.start()
     try:
-        yield scp, Target(name="PACS", ae_title="PACS", host="127.0.0.1", port=port)
+        yield scp, Target(ae_title="PACS", host="127.0.0.1", port=port, results=results)
     finally:
         scp.stop()

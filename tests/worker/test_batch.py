@@ -1,6 +1,7 @@
 """A folder is read without any server; a bad file is a row, and a second start goes on."""
 
 import csv
+import os
 import shutil
 import subprocess
 import sys
@@ -8,16 +9,17 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
-from pydicom.uid import SecondaryCaptureImageStorage, SegmentationStorage
+from pydicom.uid import ComprehensiveSRStorage, SecondaryCaptureImageStorage, SegmentationStorage
 
 from dicom_io.phantom import draw_phantom, phantom_dataset
+from tests.worker.nodes import ROOT
 from worker.batch import COLUMNS
 
 
-def run_batch(source: Path, out: Path) -> list[dict[str, str]]:
+def run_batch(source: Path, out: Path, *options: str) -> list[dict[str, str]]:
     """Run the command as a user does and read its table."""
     subprocess.run(
-        [sys.executable, "-m", "worker", "batch", str(source), str(out)],
+        [sys.executable, "-m", "worker", "batch", str(source), str(out), *options],
         check=True,
         capture_output=True,
         timeout=240,
@@ -47,7 +49,9 @@ def films(tmp_path: Path) -> Path:
 def test_every_file_becomes_a_row_with_its_result_or_its_reason(
     films: Path, tmp_path: Path
 ) -> None:
-    rows = {row["source"]: row for row in run_batch(films, tmp_path / "out")}
+    rows = {
+        row["source"]: row for row in run_batch(films, tmp_path / "out", "--results", "seg,sc,sr")
+    }
     assert set(rows) == {"deep/er/chest", "hip.dcm", "damaged.dcm", "notes.txt"}
     chest = rows["deep/er/chest"]
     assert chest["status"] == "done"
@@ -59,6 +63,11 @@ def test_every_file_becomes_a_row_with_its_result_or_its_reason(
     assert (seg.Rows, seg.Columns) == (384, 320)
     assert sc.SOPClassUID == SecondaryCaptureImageStorage
     assert seg.StudyInstanceUID == sc.StudyInstanceUID
+    assert dcmread(tmp_path / "out" / chest["sr"]).SOPClassUID == ComprehensiveSRStorage
+    assert (chest["gsps"], chest["labelmap"]) == ("", "")
+    assert float(chest["lung_area_cm2"]) > 0
+    assert (chest["probability"] >= chest["operating_point"]) == (chest["verdict"] == "pneumonia")
+    assert chest["model"].startswith("MultiMix ")
     assert rows["hip.dcm"]["status"] == "rejected"
     assert "not a chest radiograph" in rows["hip.dcm"]["reason"]
     assert "cannot be decoded" in rows["damaged.dcm"]["reason"]
@@ -71,10 +80,27 @@ def test_a_second_start_reads_only_what_is_new(films: Path, tmp_path: Path) -> N
     shutil.rmtree(films / "deep")
     assert len(run_batch(films, out)) == 3
     table = out / "results.csv"
-    # As after a power loss in the middle of a row.
-    table.write_text(table.read_text() + "unfinished,1.2")
+    # As an earlier version wrote it, after a power loss in the middle of a row.
+    with table.open(newline="") as file:
+        earlier = [row[:9] for row in csv.reader(file)]
+    table.write_text("".join(",".join(row) + "\n" for row in earlier) + "unfinished,1.2")
     chest = phantom_dataset(draw_phantom(3, 256, 256))
     chest.save_as(films / "new.dcm", enforce_file_format=True)
     rows = run_batch(films, out)
     assert [row["source"] for row in rows[:3]] == ["damaged.dcm", "hip.dcm", "notes.txt"]
     assert [(row["source"], row["status"]) for row in rows[3:]] == [("new.dcm", "done")]
+
+
+def test_an_unknown_kind_of_result_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "worker", "batch", str(tmp_path), "out", "--results", "seg,pdf"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 2
+    assert "one or more of seg, labelmap, sc, gsps, sr; got pdf" in done.stderr
+    assert not (tmp_path / "out").exists()

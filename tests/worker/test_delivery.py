@@ -6,10 +6,10 @@ from pathlib import Path
 from threading import Barrier, Thread
 
 import pytest
-from pynetdicom.sop_class import SecondaryCaptureImageStorage
 
 from dicom_io.delivery_status import Disposition
 from dicom_io.sender import RemoteAE, SendOutcome, send
+from dicom_io.uids import ResultKind
 from tests.worker.bench import ARCHIVE, PACS, Bench
 from tests.worker.readings import chest_film
 from tests.worker.storage_scp import StorageScp, storage_scp
@@ -17,7 +17,7 @@ from worker.addresses import Target
 from worker.database import Database
 from worker.peers import enter_targets
 from worker.studies import StudyState
-from worker.tables import DeliveryState
+from worker.tables import DeliveryState, Event
 
 
 @pytest.fixture
@@ -52,8 +52,9 @@ def test_everything_due_goes_over_one_association_bit_for_bit(
     read_one(bench, "1.2.4", 2)
     bench.sender(send).deliver_to(1)
     assert scp.associations == 1
-    assert scp.uids == [r.sop_instance_uid for r in bench.results]
-    for (_, received), result in zip(scp.received, bench.results, strict=True):
+    sent = [r for r in bench.results if r.kind is not ResultKind.PRESENTATION_STATE]
+    assert scp.uids == [r.sop_instance_uid for r in sent]
+    for (_, received), result in zip(scp.received, sent, strict=True):
         assert received == bench.store.read_encoded_dataset(result.relative_path)
     assert states(bench) == [DeliveryState.DELIVERED] * 4
     assert {d.status for d in bench.deliveries} == {0x0000}
@@ -113,30 +114,20 @@ def test_a_final_refusal_is_a_dead_letter_with_its_status(bench: Bench, scp: Sto
     assert "1 x not sent to PACS: refused by the peer for good, status 0xC000" in study.reason
 
 
-def test_a_target_without_segmentations_gets_the_picture_and_the_study_is_done(
-    database: Database, tmp_path: Path
-) -> None:
-    with storage_scp(kinds=(SecondaryCaptureImageStorage,)) as (scp, target):
-        bench = Bench(database, tmp_path / "store", target)
-        read_one(bench)
-        bench.sender(send).deliver_to(1)
-        assert scp.uids == [bench.results[1].sop_instance_uid]
-        assert states(bench) == [DeliveryState.NOT_TAKEN, DeliveryState.DELIVERED]
-        assert bench.study().state is StudyState.DONE
-
-
-def test_a_target_that_takes_no_kind_of_result_fails_the_study(
-    database: Database, tmp_path: Path
-) -> None:
-    with storage_scp(kinds=("1.2.840.10008.5.1.4.1.1.2",)) as (_, target):
-        bench = Bench(database, tmp_path / "store", target)
-        read_one(bench)
-        bench.sender(send).deliver_to(1)
-        study = bench.study()
-        assert (study.state, study.reason) == (
-            StudyState.FAILED,
-            "PACS takes none of the kinds of result",
-        )
+def test_a_result_that_changed_on_the_disk_is_not_sent(bench: Bench, scp: StorageScp) -> None:
+    read_one(bench)
+    path = bench.store.path_of(bench.results[0].relative_path)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    bench.sender(send).deliver_to(1)
+    assert scp.uids == [bench.results[1].sop_instance_uid]
+    assert states(bench) == [DeliveryState.FAILED, DeliveryState.DELIVERED]
+    study = bench.study()
+    assert study.state is StudyState.FAILED
+    assert study.reason is not None
+    assert "has changed" in study.reason
+    assert "result damaged" in [event.kind for event in bench.all(Event)]
 
 
 def test_a_target_that_is_down_for_hours_gets_everything_when_it_is_back(

@@ -1,6 +1,5 @@
 """An operator's second chance takes up a study where it stopped."""
 
-from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -49,7 +48,7 @@ def test_dead_letters_are_sent_again_without_reading_anything_again(
 def test_a_film_that_could_not_be_read_gets_all_of_its_attempts_again(
     database: Database, tmp_path: Path
 ) -> None:
-    def fail(dataset: Dataset, created: datetime) -> DrawnReading:
+    def fail(dataset: Dataset) -> DrawnReading:
         raise MemoryError
 
     bench = Bench(database, tmp_path / "store", PACS)

@@ -49,7 +49,7 @@ def test_programs_get_everything_as_json(bench: Bench) -> None:
     film, lateral = done["instances"]
     assert film["lung_area_percent"] > 0
     assert film["model"] == "MultiMix 0.1.0"
-    assert [Path(result["path"]).is_file() for result in film["results"]] == [True, True]
+    assert [Path(result["path"]).is_file() for result in film["results"]] == [True] * 3
     assert film["results"][0]["deliveries"][0]["status"] == "0x0000"
     assert (lateral["state"], lateral["results"]) == ("rejected", [])
     assert lateral["reason"] == "not a frontal view (view position LL)"

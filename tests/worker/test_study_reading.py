@@ -1,12 +1,16 @@
 """A ready study is read once, whatever goes wrong on the way, and ends where it should."""
 
 import threading
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from pydicom import Dataset
-from pydicom.uid import SecondaryCaptureImageStorage, SegmentationStorage
+from pydicom.uid import (
+    GrayscaleSoftcopyPresentationStateStorage,
+    SecondaryCaptureImageStorage,
+    SegmentationStorage,
+)
 
 from dicom_io.errors import CheckpointError
 from dicom_io.findings import ModelIdentity, Verdict
@@ -49,6 +53,7 @@ def test_a_film_becomes_results_that_wait_for_every_target(any_bench: Bench) -> 
     assert [r.kind for r in bench.results] == [
         ResultKind.SEGMENTATION,
         ResultKind.SECONDARY_CAPTURE,
+        ResultKind.PRESENTATION_STATE,
     ]
     for result in bench.results:
         expected = result_uid(film.SOPInstanceUID, MODEL.version, result.kind)
@@ -59,7 +64,9 @@ def test_a_film_becomes_results_that_wait_for_every_target(any_bench: Bench) -> 
     assert {r.sop_class_uid for r in bench.results} == {
         SegmentationStorage,
         SecondaryCaptureImageStorage,
+        GrayscaleSoftcopyPresentationStateStorage,
     }
+    # The presentation state is made in case that a target takes no segmentations.
     assert {(d.result_key, d.peer_key) for d in bench.deliveries} == {
         (result, peer) for result in (1, 2) for peer in (1, 2)
     }
@@ -114,13 +121,13 @@ class ReadsSometimes:
     def __init__(self, ending: str, times: int) -> None:
         self.ending, self.left, self.calls = ending, times, 0
 
-    def __call__(self, dataset: Dataset, created: datetime) -> DrawnReading:
+    def __call__(self, dataset: Dataset) -> DrawnReading:
         if dataset.SOPInstanceUID.endswith(self.ending):
             self.calls += 1
             if self.left:
                 self.left -= 1
                 raise ValueError(f"cannot handle {dataset.PatientName}")
-        return reader_of()(dataset, created)
+        return reader_of()(dataset)
 
 
 def test_a_failed_attempt_is_repeated_after_a_pause(bench: Bench) -> None:
@@ -177,10 +184,10 @@ def test_a_film_that_kills_its_worker_is_tried_three_times_and_others_go_on(
     class WorkerKilled(BaseException):
         pass
 
-    def kill_on_the_first(dataset: Dataset, created: datetime) -> DrawnReading:
+    def kill_on_the_first(dataset: Dataset) -> DrawnReading:
         if dataset.SOPInstanceUID.endswith(".1.1"):
             raise WorkerKilled
-        return reader_of()(dataset, created)
+        return reader_of()(dataset)
 
     for attempt in (1, 2, 3):
         with pytest.raises(WorkerKilled):
@@ -216,9 +223,9 @@ def test_work_is_void_when_the_study_grows_meanwhile_and_is_not_done_twice(bench
     bench.receive(chest_film("1.2.3", 1))
     late = chest_film("1.2.3", 2)
 
-    def grow_while_reading(dataset: Dataset, created: datetime) -> DrawnReading:
+    def grow_while_reading(dataset: Dataset) -> DrawnReading:
         bench.receive(late)
-        return reader_of()(dataset, created)
+        return reader_of()(dataset)
 
     assert bench.reader(read=grow_while_reading).read_study(1) == []
     study = bench.study()
@@ -226,7 +233,7 @@ def test_work_is_void_when_the_study_grows_meanwhile_and_is_not_done_twice(bench
     assert bench.results == []
 
     bench.reader().read_study(1)
-    assert [r.revision for r in bench.results] == [2, 2, 2, 2]
+    assert [r.revision for r in bench.results] == [2] * 6
     assert bench.study().state is StudyState.DELIVERING
 
 
@@ -236,8 +243,8 @@ def test_a_late_film_is_read_alone_and_earlier_results_are_carried_over(bench: B
     first = [(r.sop_instance_uid, r.sha256) for r in bench.results]
     bench.receive(chest_film("1.2.3", 2))
     bench.reader().read_study(1)
-    assert [(r.sop_instance_uid, r.sha256) for r in bench.results[:2]] == first
-    assert [r.revision for r in bench.results] == [1, 1, 2, 2]
+    assert [(r.sop_instance_uid, r.sha256) for r in bench.results[:3]] == first
+    assert [r.revision for r in bench.results] == [1] * 3 + [2] * 3
     assert all(r.superseded_by_key is None for r in bench.results)
     assert len(bench.deliveries) == 4 * 2
 
@@ -248,10 +255,10 @@ def test_a_newer_model_supersedes_what_older_ones_found(any_bench: Bench) -> Non
     bench.reader().read_study(1)
     bench.receive(chest_film("1.2.3", 2))
     bench.reader(NEWER_MODEL).read_study(1)
-    old, new = bench.results[:2], bench.results[2:4]
+    old, new = bench.results[:3], bench.results[3:6]
     assert [r.superseded_by_key for r in old] == [r.result_key for r in new]
     assert {r.sop_instance_uid for r in old}.isdisjoint(
-        r.sop_instance_uid for r in bench.results[2:]
+        r.sop_instance_uid for r in bench.results[3:]
     )
     assert {d.state for d in bench.deliveries[:4]} == {DeliveryState.SUPERSEDED}
     assert {d.state for d in bench.deliveries[4:]} == {DeliveryState.PENDING}
@@ -282,6 +289,26 @@ def test_a_source_that_changed_on_the_disk_is_noticed(bench: Bench) -> None:
     assert "has changed" in study.reason
 
 
+def test_a_source_that_changes_while_it_is_read_gets_no_result(bench: Bench) -> None:
+    bench.receive(chest_film("1.2.3"))
+    path = bench.store.path_of(bench.instances[0].relative_path)
+
+    def change_while_reading(dataset: Dataset) -> DrawnReading:
+        reading = reader_of()(dataset)
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+        return reading
+
+    bench.reader(read=change_while_reading, most_attempts=1).read_study(1)
+    study = bench.study()
+    assert (study.state, bench.results) == (StudyState.FAILED, [])
+    assert study.reason is not None
+    assert "has changed" in study.reason
+    stored = [bench.store.path_of(name) for name in bench.store.relative_paths()]
+    assert stored == [path], "nothing was left behind"
+
+
 def test_a_long_study_is_handed_back_between_two_films(bench: Bench) -> None:
     bench.receive(*(chest_film("1.2.3", number) for number in (1, 2, 3)))
     reader = bench.reader(slice_seconds=0)
@@ -300,9 +327,9 @@ def test_of_many_workers_one_gets_the_study(any_bench: Bench) -> None:
     bench.receive(chest_film("1.2.3"))
     calls, both_started = [], threading.Barrier(4)
 
-    def count(dataset: Dataset, created: datetime) -> DrawnReading:
+    def count(dataset: Dataset) -> DrawnReading:
         calls.append(dataset.SOPInstanceUID)
-        return reader_of()(dataset, created)
+        return reader_of()(dataset)
 
     def work() -> None:
         both_started.wait()
@@ -314,7 +341,7 @@ def test_of_many_workers_one_gets_the_study(any_bench: Bench) -> None:
     for thread in threads:
         thread.join()
     assert len(calls) == 1
-    assert len(bench.results) == 2
+    assert len(bench.results) == 3
 
 
 def test_a_lease_lives_as_long_as_its_worker_works(database: Database, tmp_path: Path) -> None:
@@ -322,13 +349,13 @@ def test_a_lease_lives_as_long_as_its_worker_works(database: Database, tmp_path:
     bench.receive(chest_film("1.2.3"))
     renewed = threading.Event()
 
-    def read_until_renewed(dataset: Dataset, created: datetime) -> DrawnReading:
+    def read_until_renewed(dataset: Dataset) -> DrawnReading:
         before = bench.study().lease_expires_at
         bench.clock.forward(1)
         while bench.study().lease_expires_at == before:
             threading.Event().wait(0.02)
         renewed.set()
-        return reader_of()(dataset, created)
+        return reader_of()(dataset)
 
     bench.reader(read=read_until_renewed, lease=timedelta(seconds=0.3)).read_study(1)
     assert renewed.is_set()

@@ -1,9 +1,7 @@
 """The node's command line: ``python -m worker COMMAND``."""
 
 import json
-import os
 import sys
-import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -17,11 +15,11 @@ from dicom_io.result_profile import PROFILE_NAMES, profile
 from dicom_io.sender import RemoteAE, echo
 from dicom_io.storage import InstanceStore
 from worker.clock import utc_now
+from worker.command_start import open_database, start_part
 from worker.database import Database
-from worker.logs import configure_logging
 from worker.node import run_node
 from worker.peers import address_of, enter_targets
-from worker.processes import run_embedded_broker, run_listener, run_sweeper, stop_on_signals
+from worker.processes import run_embedded_broker, run_listener, run_sweeper
 from worker.requeueing import failed_studies, requeue_study
 from worker.settings import Settings
 from worker.settings_loading import load_settings, load_settings_with_origins, shown_value
@@ -41,33 +39,33 @@ output = Console(soft_wrap=True)
 @application.command()
 def up() -> None:
     """Run the whole node in the foreground until SIGTERM or Ctrl-C."""
-    settings, stop = _start_part("node")
+    settings, stop = start_part("node")
     run_node(settings, stop, lambda line: print(line, flush=True))  # noqa: T201
 
 
 @application.command()
 def listen() -> None:
     """Run the listener: C-STORE and C-ECHO."""
-    run_listener(*_start_part("listener"))
+    run_listener(*start_part("listener"))
 
 
 @application.command()
 def sweep() -> None:
     """Run the periodic work: quiet studies, lost leases, wake-ups."""
-    run_sweeper(*_start_part("sweeper"))
+    run_sweeper(*start_part("sweeper"))
 
 
 @application.command()
 def broker() -> None:
     """Run the embedded broker alone."""
-    settings, _ = _start_part("broker")
+    settings, _ = start_part("broker")
     run_embedded_broker(settings)
 
 
 @application.command()
 def migrate() -> None:
     """Create or update the database's tables."""
-    settings, _ = _start_part("migrate")
+    settings, _ = start_part("migrate")
     database = Database(settings.resolved_database_url)
     database.wait_until_reachable()
     database.upgrade_to_head()
@@ -92,7 +90,7 @@ def status(
     limit: Annotated[int, typer.Option(min=1, help="Most studies, the latest first.")] = 100,
 ) -> None:
     """Show what became of each study."""
-    settings, database = _open()
+    settings, database = open_database()
     query = StatusQuery(tuple(state or ()), study, limit)
     with database.reading() as session:
         found = read_status(session, InstanceStore(settings.store_directory), query)
@@ -108,7 +106,7 @@ def requeue(
     all_failed: Annotated[bool, typer.Option("--all-failed", help="Every failed study.")] = False,
 ) -> None:
     """Try studies again that have failed, were rejected, or are done."""
-    _, database = _open()
+    _, database = open_database()
     with database.writing() as session:
         keys = failed_studies(session) if all_failed else []
         for study_uid in studies or ():
@@ -128,7 +126,7 @@ def peers(
     with_echo: Annotated[bool, typer.Option("--echo", help="Ask each by C-ECHO.")] = False,
 ) -> None:
     """List the targets and how sending to them goes."""
-    settings, database = _open()
+    settings, database = open_database()
     with database.writing() as session:
         enter_targets(session, settings.targets)
         rows = list(session.scalars(select(Peer).order_by(Peer.name)))
@@ -182,24 +180,6 @@ def demo(
     from worker.demo import demo as run_demo
 
     raise typer.Exit(run_demo(studies, json_file))
-
-
-def _start_part(name: str) -> tuple[Settings, threading.Event]:
-    """What every long-running part does first."""
-    stop = stop_on_signals()
-    os.umask(0o077)
-    settings = load_settings()
-    settings.prepare_home()
-    configure_logging(settings, name)
-    return settings, stop
-
-
-def _open() -> tuple[Settings, Database]:
-    settings = load_settings()
-    settings.prepare_home()
-    database = Database(settings.resolved_database_url)
-    database.require_current_schema()
-    return settings, database
 
 
 def _echo(peer: Peer, settings: Settings) -> str:

@@ -37,6 +37,7 @@ class RejectionReason(Enum):
     UNDECODABLE = "the pixel data cannot be decoded"
     NOT_CHEST = "not a chest radiograph"
     NOT_FRONTAL = "not a frontal view"
+    UNLIKE_TRAINING = "the image is unlike the films that the model learnt from"
     NO_LUNGS = "no pair of lungs was found in the image"
     OWN_RESULT = "the object is a result of this node"
 

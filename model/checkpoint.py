@@ -17,6 +17,7 @@ from safetensors.torch import load, save
 
 from dicom_io.errors import CheckpointError
 from dicom_io.pixels import PREPROCESSING_VERSION
+from model.gate import GateCard
 from model.network import CLASSES, MultiMixNetwork, NetworkShape
 
 WEIGHTS_FILE = "weights.safetensors"
@@ -52,6 +53,7 @@ class ModelCard(BaseModel):
         preprocessing_version: of ``dicom_io.pixels`` that the weights were trained with.
         network: the fields of ``NetworkShape``.
         calibration: from margin to probability to verdict.
+        gate: which images the model refuses; None if it answers all.
         weights_sha256: of the weights file.
         training_data_sha256: hash over the training rows' pixels, masks and labels.
         training_data: counts by source, licences, and what was left out.
@@ -70,6 +72,7 @@ class ModelCard(BaseModel):
     preprocessing_version: str = PREPROCESSING_VERSION
     network: dict[str, Any]
     calibration: Calibration = Calibration()
+    gate: GateCard | None = None
     weights_sha256: str = ""
     training_data_sha256: str = ""
     training_data: dict[str, Any] = Field(default_factory=dict)

@@ -73,6 +73,7 @@ class Scored:
         mask: scores on the network's grid, or None without a reference mask.
         full_size_mask: scores at the image's own size, or None.
         shortcut: score by trivial features alone, or None where nothing could be fitted.
+        is_refused: whether the model's gate takes the image for no film of its kind.
     """
 
     row: int
@@ -81,6 +82,7 @@ class Scored:
     mask: MaskScores | None
     full_size_mask: MaskScores | None
     shortcut: float | None
+    is_refused: bool
 
 
 def evaluate(
@@ -137,6 +139,8 @@ def evaluate_rows(
         "shortcuts_fitted_on": shortcuts.fitted_on if shortcuts else None,
         "shortcut_auroc_of": alone.auroc_of if alone else {},
     }
+    if predictor.card.gate is not None:
+        report["share_refused_by_gate"] = sum(s.is_refused for s in scored) / len(scored)
     report |= _mask_figures(scored) | _class_figures(scored, operating_point)
     for name, group_of in GROUPINGS.items():
         report[f"by_{name}"] = _by_group(scored, group_of, operating_point)
@@ -186,7 +190,15 @@ def _score(
                 if full_size:
                     full_size_mask = _score_at_full_size(record, prediction)
             shortcut = shortcuts.of_row.get(row) if shortcuts else None
-            yield Scored(row, record, prediction.probability, mask, full_size_mask, shortcut)
+            yield Scored(
+                row,
+                record,
+                prediction.probability,
+                mask,
+                full_size_mask,
+                shortcut,
+                prediction.is_unlike_training,
+            )
 
 
 def _score_at_full_size(record: ImageRecord, prediction: Prediction) -> MaskScores:

@@ -75,7 +75,8 @@ class NetworkOutput(NamedTuple):
         logits: float, (batch, 2); normal, pneumonia.
         mask_logits: float, (batch, 1, height, width), or None where no masks were asked for.
         saliency: float >= 0, (batch, 1, height, width), detached; None where it was not computed.
-        features: float, (batch, channels[-1]); what the classifier sees.
+        features: float, (batch, 2 * channels[-1]), detached; mean and standard deviation of each
+            channel of the deepest block: what ``model.gate`` compares.
     """
 
     logits: Tensor
@@ -199,9 +200,9 @@ class MultiMixNetwork(nn.Module):
         needs_saliency = saliency or (masks and self.shape.bridge)
         if not needs_saliency:
             features = self.encoder(images)
-            logits, pooled = self._classify(features[-1])
+            logits = self._classify(features[-1])
             mask_logits = self.decoder(features, None) if masks else None
-            return NetworkOutput(logits, mask_logits, None, pooled)
+            return NetworkOutput(logits, mask_logits, None, statistics(features[-1]))
 
         # The caller's graph is kept where it has one; under no_grad the graph lives only as long
         # as the input gradient needs it.
@@ -209,19 +210,19 @@ class MultiMixNetwork(nn.Module):
         with torch.enable_grad():
             leaves = images.detach().requires_grad_()
             features = self.encoder(leaves)
-            logits, pooled = self._classify(features[-1])
+            logits = self._classify(features[-1])
             (gradient,) = torch.autograd.grad(
                 logits.float().max(dim=1).values.sum(), leaves, retain_graph=keeps_graph
             )
         saliency_map = gradient.detach().abs()
         if not keeps_graph:
             features = [feature.detach() for feature in features]
-            logits, pooled = logits.detach(), pooled.detach()
+            logits = logits.detach()
         mask_logits = None
         if masks:
             bridge = self.bridge_input(images, saliency_map) if self.shape.bridge else None
             mask_logits = self.decoder(features, bridge)
-        return NetworkOutput(logits, mask_logits, saliency_map, pooled)
+        return NetworkOutput(logits, mask_logits, saliency_map, statistics(features[-1]))
 
     def bridge_input(self, images: Tensor, saliency_map: Tensor) -> Tensor:
         """Image and saliency at an eighth of the size: what the decoder is guided by.
@@ -240,7 +241,13 @@ class MultiMixNetwork(nn.Module):
             both, scale_factor=1 / BRIDGE_STRIDE, mode="bilinear", align_corners=True
         )
 
-    def _classify(self, deepest: Tensor) -> tuple[Tensor, Tensor]:
-        """Max-pool, global average, linear: (batch, c, h, w) to logits and pooled features."""
-        pooled = F.max_pool2d(deepest, 2).mean(dim=(2, 3))
-        return self.classifier(pooled), pooled
+    def _classify(self, deepest: Tensor) -> Tensor:
+        """Max-pool, global average, linear: (batch, c, h, w) to logits."""
+        logits: Tensor = self.classifier(F.max_pool2d(deepest, 2).mean(dim=(2, 3)))
+        return logits
+
+
+def statistics(features: Tensor) -> Tensor:
+    """Mean and standard deviation of each channel: (batch, c, h, w) to (batch, 2 * c), detached."""
+    detached = features.detach().float()
+    return torch.cat([detached.mean(dim=(2, 3)), detached.std(dim=(2, 3))], dim=1)

@@ -11,6 +11,7 @@ from scipy.special import expit
 from torch import Tensor
 
 from model.checkpoint import ModelCard, read_model
+from model.gate import Gate, read_gate
 from model.network import MultiMixNetwork, NetworkOutput, as_network_input
 
 # A third component of this share of the largest is still taken for lung: a lobe cut off by a wide
@@ -28,19 +29,30 @@ class Prediction:
         is_pneumonia: whether it reaches the operating point.
         lung_probability_hw: float32 in [0, 1], (side, side); specks removed, holes filled.
         saliency_hw: float32 in [0, 1], (side, side); smoothed, its 99.5th percentile is 1.
+        gate_score: how unlike the training films the image is; None if the model has no gate.
+        is_unlike_training: whether the gate refuses the image; the rest means nothing then.
     """
 
     probability: float
     is_pneumonia: bool
     lung_probability_hw: NDArray[np.float32]
     saliency_hw: NDArray[np.float32]
+    gate_score: float | None = None
+    is_unlike_training: bool = False
 
 
 class Predictor:
     """A network with its card, ready to read films; safe to share between threads."""
 
-    def __init__(self, network: MultiMixNetwork, card: ModelCard, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        network: MultiMixNetwork,
+        card: ModelCard,
+        device: str = "cpu",
+        gate: Gate | None = None,
+    ) -> None:
         self.card = card
+        self._gate = gate
         self._device = torch.device(device)
         # Frozen parameters spare the gradient pass a tenth of its time; only the input needs one.
         self._network = network.eval().requires_grad_(False).to(self._device)
@@ -53,7 +65,8 @@ class Predictor:
             CheckpointError: the directory is missing, damaged or of another preprocessing version.
         """
         network, card = read_model(model_directory)
-        return cls(network, card, device)
+        gate = read_gate(model_directory, card.gate) if card.gate is not None else None
+        return cls(network, card, device, gate)
 
     def predict(self, image_hw: NDArray[np.uint8]) -> Prediction:
         """Read one film.
@@ -70,8 +83,10 @@ class Predictor:
         with torch.no_grad():
             output = self._network(as_network_input(images), saliency=True)
         probabilities = self.probabilities(output.logits)
+        gate_scores = self._gate_scores(output)
         return [
-            self._prediction(float(probabilities[i]), output, i) for i in range(len(images_nhw))
+            self._prediction(float(probabilities[i]), gate_scores[i], output, i)
+            for i in range(len(images_nhw))
         ]
 
     def probabilities(self, logits: Tensor) -> NDArray[np.float64]:
@@ -80,15 +95,27 @@ class Predictor:
             margins(logits), self.card.calibration.scale, self.card.calibration.offset
         )
 
-    def _prediction(self, probability: float, output: NetworkOutput, index: int) -> Prediction:
+    def _gate_scores(self, output: NetworkOutput) -> list[float | None]:
+        if self._gate is None:
+            return [None] * len(output.features)
+        return list(map(float, self._gate.scores(output.features.double().cpu().numpy())))
+
+    def _prediction(
+        self, probability: float, gate_score: float | None, output: NetworkOutput, index: int
+    ) -> Prediction:
         if output.mask_logits is None or output.saliency is None:
             raise AssertionError("the network was asked for masks and saliency")
+        gate = self.card.gate
         lungs_hw = torch.sigmoid(output.mask_logits[index, 0]).cpu().numpy()
         return Prediction(
             probability=probability,
             is_pneumonia=probability >= self.card.calibration.operating_point,
             lung_probability_hw=clean_lung_probability(lungs_hw),
             saliency_hw=readable_saliency(output.saliency[index, 0].cpu().numpy()),
+            gate_score=gate_score,
+            is_unlike_training=bool(
+                gate is not None and gate_score is not None and gate_score > gate.threshold
+            ),
         )
 
 

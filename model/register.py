@@ -2,9 +2,10 @@
 
     python -m model.register RUN --data EXPORT [--data EXPORT ...] --out MODELS --version 1.0.0
 
-MODELS/multimix-1.0.0 gets the best weights of the run and a card with the figures of every split
-that the run did not learn from, by source, view, sex and age, and with the licences of the images
-it learnt from. A directory that exists is never written again.
+MODELS/multimix-1.0.0 gets the best weights of the run, a gate that refuses what does not look like
+the training films, and a card with the figures of every split that the run did not learn from, by
+source, view, sex and age, and with the licences of the images it learnt from. A directory that
+exists is never written again.
 """
 
 import csv
@@ -18,11 +19,15 @@ from rich.console import Console
 
 from dicom_io.errors import CheckpointError, MultiMixError
 from model.allocator import keep_freed_memory
-from model.checkpoint import CARD_FILE, WEIGHTS_FILE, ModelCard, read_model, write_model
+from model.checkpoint import ModelCard, read_model, write_model
 from model.dataset import load_exports
 from model.evaluate import evaluate
+from model.gate import write_gate
+from model.gate_fitting import fit_gate
 from model.image_table import ImageTable
 from model.predictor import Predictor
+from model.run_folder import read_config
+from model.splits import Pools, divide
 
 LIMITATIONS = (
     "Frontal chest radiographs only; other films must be rejected before they reach the model.",
@@ -50,24 +55,46 @@ def register(
 
     Raises:
         CheckpointError: the run has no model, or the version exists already.
+        TrainingError: the run's configuration cannot be read.
     """
     network, card = read_model(run / "model")
     folder = out / f"{card.name.lower()}-{version}"
     if folder.exists():
         raise CheckpointError(f"{folder} exists; a registered model never changes, raise --version")
-    predictor = Predictor(network, card.model_copy(update={"version": version}))
+    card = described(card, version, licences)
+    folder.mkdir(parents=True)
+    gate = None
+    fitted = fit_gate(network, table, pools_of(run, table), card.input_side)
+    if fitted is not None:
+        gate = fitted[0]
+        card = card.model_copy(update={"gate": write_gate(folder, *fitted)})
+    predictor = Predictor(network, card, gate=gate)
     metrics: dict[str, Any] = dict(card.metrics)
     for split in sorted({r.split for r in table.records if r.split not in (None, "train")}):
         metrics[split] = rounded(evaluate(table, predictor, split=split))
-    write_model(folder, network, described(card, version, metrics, licences))
-    for name in (WEIGHTS_FILE, CARD_FILE):
-        (folder / name).chmod(0o444)
+    write_model(folder, network, card.model_copy(update={"metrics": metrics}))
+    for file in folder.iterdir():
+        file.chmod(0o444)
     return folder
 
 
-def described(
-    card: ModelCard, version: str, metrics: dict[str, Any], licences: dict[str, dict[str, int]]
-) -> ModelCard:
+def pools_of(run: Path, table: ImageTable) -> Pools:
+    """What a run learnt from and what it held out, found again from its configuration.
+
+    Raises:
+        TrainingError: the configuration cannot be read.
+    """
+    config = read_config(run)
+    return divide(
+        table.records,
+        labels=config.labels,
+        masks=config.masks,
+        validation_share=config.validation_share,
+        seed=config.seed,
+    )
+
+
+def described(card: ModelCard, version: str, licences: dict[str, dict[str, int]]) -> ModelCard:
     """The card of a run's model with what only the hand-over knows."""
     sources = {
         source: {"images": images, "licences": licences.get(source, {})}
@@ -76,7 +103,6 @@ def described(
     return card.model_copy(
         update={
             "version": version,
-            "metrics": metrics,
             "training_data": sources,
             "limitations": LIMITATIONS,
         }

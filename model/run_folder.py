@@ -50,7 +50,7 @@ def read_config(out: Path) -> TrainingConfig:
     try:
         values = json.loads(path.read_text())
     except OSError as cause:
-        raise TrainingError(f"nothing to resume in {out}: {path} cannot be read") from cause
+        raise TrainingError(f"there is no run in {out}: {path} cannot be read") from cause
     except ValueError as cause:
         raise TrainingError(f"{path} is damaged; start anew") from cause
     if not isinstance(values, dict):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from dicom_io.eligibility import require_frontal_chest
+from dicom_io.errors import ImageRejected, RejectionReason
 from dicom_io.findings import Findings, ModelIdentity, Verdict
 from dicom_io.laterality import require_lung_pair, split_lungs
 from dicom_io.pixels import Radiograph, decode, display_image, map_on_source, network_image
@@ -64,9 +65,12 @@ def find(radiograph: Radiograph, dataset: Dataset, predictor: Predictor) -> Find
     """Let the network read a decoded film and bring its answer onto the source's pixel grid.
 
     Raises:
-        ImageRejected: the image shows no pair of lungs.
+        ImageRejected: the image is unlike the training films, or shows no pair of lungs.
     """
     prediction = predictor.predict(network_image(radiograph, predictor.card.input_side))
+    gate = predictor.card.gate
+    if prediction.is_unlike_training:
+        raise ImageRejected(RejectionReason.UNLIKE_TRAINING)
     rows, columns = radiograph.rows, radiograph.columns
     lungs_hw = map_on_source(prediction.lung_probability_hw, rows, columns) >= 0.5
     require_lung_pair(lungs_hw, display_aspect(dataset))
@@ -77,6 +81,8 @@ def find(radiograph: Radiograph, dataset: Dataset, predictor: Predictor) -> Find
         operating_point=predictor.card.calibration.operating_point,
         lungs=split_lungs(lungs_hw, dataset, radiograph.grey_hw),
         saliency_hw=np.clip(map_on_source(prediction.saliency_hw, rows, columns), 0.0, 1.0),
+        gate_score=prediction.gate_score,
+        gate_threshold=gate.threshold if gate is not None else None,
     )
 
 

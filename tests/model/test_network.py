@@ -43,7 +43,7 @@ def test_every_output_has_its_shape():
     assert output.logits.shape == (3, 2)
     assert output.mask_logits.shape == (3, 1, 64, 64)
     assert output.saliency.shape == (3, 1, 64, 64)
-    assert output.features.shape == (3, 16)
+    assert output.features.shape == (3, 32)
 
 
 def test_nothing_is_computed_that_was_not_asked_for():

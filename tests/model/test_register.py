@@ -11,10 +11,12 @@ from model.checkpoint import (
     read_model,
     write_model,
 )
+from model.config import TrainingConfig
 from model.dataset import load_exports
 from model.network import MultiMixNetwork, NetworkShape
 from model.predictor import Predictor
 from model.register import read_licences, register, rounded
+from model.run_folder import write_config
 from tests.model.exports import write_export
 
 
@@ -35,6 +37,7 @@ def run(tmp_path):
     )
     network = MultiMixNetwork(NetworkShape(channels=(2, 2, 2, 2, 2)))
     write_model(tmp_path / "run" / "model", network, card)
+    write_config(tmp_path / "run", TrainingConfig())
     return tmp_path / "run"
 
 

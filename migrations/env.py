@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from alembic import context
 
+import worker.audit_tables  # noqa: F401 - enters its tables into the metadata
 from worker.database import Database
 from worker.settings_loading import load_settings
 from worker.tables import Table, UtcDateTime

@@ -16,6 +16,7 @@ from dicom_io.sender import RemoteAE, echo
 from dicom_io.storage import InstanceStore
 from worker.clock import utc_now
 from worker.command_start import open_database, start_part
+from worker.commands_audit import application as audit_commands
 from worker.database import Database
 from worker.node import run_node
 from worker.peers import address_of, enter_targets
@@ -33,6 +34,7 @@ application = typer.Typer(
     pretty_exceptions_enable=False,
     help="An AI node beside a PACS. Research use only. Not for diagnosis.",
 )
+application.add_typer(audit_commands)
 output = Console(soft_wrap=True)
 
 

@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -17,7 +18,9 @@ from worker.database import Database
 from worker.embedded_broker import broker_url, prepare_embedded_broker
 from worker.intake import DatabaseIntake
 from worker.peers import enter_targets
+from worker.periodic import working_beside
 from worker.queueing import Waker, create_app
+from worker.record_keeping import record_keeping
 from worker.settings import Settings
 from worker.signs_of_life import EVERY_SECONDS, LISTENER, SWEEPER, show_sign_of_life
 from worker.sweeping import Sweeper, SweepRules
@@ -93,10 +96,22 @@ def run_sweeper(settings: Settings, stop: threading.Event) -> None:
         enter_targets(session, settings.targets)
     waker = Waker(create_app(settings, broker_url(settings)))
     sweeper = Sweeper(database, waker, SweepRules(most_attempts=settings.most_attempts))
+    with working_beside(record_keeping(settings, database), stop) as require_working:
+        _sweep_until(stop, sweeper, database, require_working)
+    database.close()
+
+
+def _sweep_until(
+    stop: threading.Event,
+    sweeper: Sweeper,
+    database: Database,
+    require_working: Callable[[], None],
+) -> None:
     failing = False
     pause = _SWEEP_SECONDS
     next_sign = time.monotonic()
     while not stop.wait(pause):
+        require_working()
         try:
             sweeper.sweep()
             if time.monotonic() >= next_sign:
@@ -110,7 +125,6 @@ def run_sweeper(settings: Settings, stop: threading.Event) -> None:
             if failing:
                 _LOG.warning("the database is back")
             failing, pause = False, _SWEEP_SECONDS
-    database.close()
 
 
 def run_embedded_broker(settings: Settings) -> None:

@@ -39,7 +39,7 @@ from worker.results import (
 from worker.settling import problem_of
 from worker.studies import Step, StudyState
 from worker.study_steps import StudyLease, change_under_lease, claim, renew, take_step
-from worker.tables import REASON_LENGTH, Inference, InferenceState, Instance, Study
+from worker.tables import REASON_LENGTH, Inference, InferenceState, Instance, Model, Study
 
 _LOG = logging.getLogger(__name__)
 
@@ -209,12 +209,9 @@ class StudyReader:
             settle_with_results(
                 session, inference, lease.study_key, reading, stored, self._now(), seconds
             )
-            detail = {
-                "verdict": reading.findings.verdict.value,
-                "probability": reading.findings.probability,
-                "model_version": reading.findings.model.version,
-            }
-            self._log(session, EventKind.INSTANCE_READ, lease, inference, detail)
+            # No findings: the log outlives the study, also one whose erasure a patient asked for.
+            results = {made.kind.value: made.stored.sop_instance_uid for made in stored}
+            self._log(session, EventKind.INSTANCE_READ, lease, inference, {"results": results})
 
     def _settle_rejected(
         self, lease: StudyLease, inference_key: int, rejection: ImageRejected
@@ -355,6 +352,7 @@ class StudyReader:
             detail={
                 "sop_instance_uid": instance.sop_instance_uid,
                 "attempts": inference.attempts,
+                "model_version": session.get_one(Model, inference.model_key).version,
                 **detail,
             },
         )

@@ -405,7 +405,7 @@ class Event(Table):
     at: Mapped[datetime] = mapped_column(index=True)
     kind: Mapped[str] = mapped_column(String(32))
     study_key: Mapped[int | None] = mapped_column(index=True)
-    association_key: Mapped[int | None]
+    association_key: Mapped[int | None] = mapped_column(index=True)
     detail: Mapped[dict[str, Any]]
 
 

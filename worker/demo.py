@@ -21,20 +21,16 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from PIL import Image
-from pydicom import dcmread
 from rich.console import Console
-from rich.table import Table as PrintedTable
-from sqlalchemy import select
 
 from dicom_io.errors import MultiMixError
 from dicom_io.sender import RemoteAE, send
-from dicom_io.uids import ResultKind
 from worker.database import Database
+from worker.demo_outcomes import ask, make_row
 from worker.demo_pacs import AE_TITLE, ReceivingPacs, free_port, start_pacs, wait_until
 from worker.demo_studies import StudyToSend, choose_studies
-from worker.studies import StudyState
-from worker.tables import Inference, Instance, Result, Study
+from worker.demo_table import print_table
+from worker.study_steps import FINAL_STATES
 
 OUTPUT: Final = Path("demo-output")
 START_SECONDS: Final = 90
@@ -42,47 +38,6 @@ STUDY_SECONDS: Final = 60
 # So many studies are on their way at once; more would only show how long a queue is.
 STUDIES_IN_FLIGHT: Final = 4
 HANGS: Final = f"the node did not finish in {STUDY_SECONDS} s; see {OUTPUT / 'node.log'}"
-FINAL: Final = (StudyState.DONE, StudyState.FAILED, StudyState.REJECTED)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What the node says of one study, as it stands in its database.
-
-    Attributes:
-        state: of the study.
-        reason: why it was rejected or failed.
-        verdict: of the film most suspicious of pneumonia.
-        probability: of that film.
-        lung_area_percent: of that film.
-        lung_area_cm2: of that film, where Pixel Spacing allows.
-        result_uids: SOP Instance UIDs of the SEGs and Secondary Captures that were made, by kind.
-    """
-
-    state: StudyState
-    reason: str
-    verdict: str
-    probability: float | None
-    lung_area_percent: float | None
-    lung_area_cm2: float | None
-    result_uids: tuple[tuple[ResultKind, str], ...]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table, and of ``DEMO_JSON``."""
-
-    study: str
-    study_uid: str
-    state: str
-    verdict: str
-    probability: float | None
-    lung_area_percent: float | None
-    lung_area_cm2: float | None
-    seconds: float | None
-    results: tuple[str, ...]
-    overlays: tuple[str, ...]
-    complaint: str
 
 
 def demo(studies: Path | None, json_file: Path | None) -> int:
@@ -105,7 +60,10 @@ def demo(studies: Path | None, json_file: Path | None) -> int:
                 f"({AE_TITLE} on port {pacs.port})"
             )
             sent_at = send_all(to_send, node, pacs, console)
-            rows = [make_row(study, sent_at[study], node, pacs) for study in to_send]
+            rows = [
+                make_row(study, sent_at[study], node.database, pacs, OUTPUT / "results")
+                for study in to_send
+            ]
     except KeyboardInterrupt:
         console.print("interrupted; node and PACS are stopped")
         return 130
@@ -239,127 +197,4 @@ def send_all(
 def is_settled(study: StudyToSend, node: Node) -> bool:
     """Whether the node has nothing left to do for a study."""
     found = ask(study, node.database)
-    return found is not None and found.state in FINAL
-
-
-def ask(study: StudyToSend, database: Database) -> Outcome | None:
-    """What the node's database says of a study, or None where it knows nothing of it."""
-    with database.reading() as session:
-        row = session.scalar(select(Study).where(Study.study_uid == study.study_uid))
-        if row is None:
-            return None
-        inferences = session.scalars(
-            select(Inference).join(Instance).where(Instance.study_key == row.study_key)
-        ).all()
-        made = session.execute(
-            select(Result.kind, Result.sop_instance_uid).where(Result.study_key == row.study_key)
-        ).all()
-        read = [i for i in inferences if i.probability is not None and i.verdict is not None]
-        worst = max(read, key=lambda inference: inference.probability or 0.0, default=None)
-        return Outcome(
-            state=row.state,
-            reason=row.reason or "",
-            verdict=worst.verdict.value if worst and worst.verdict else "",
-            probability=worst.probability if worst else None,
-            lung_area_percent=worst.lung_area_percent if worst else None,
-            lung_area_cm2=worst.lung_area_cm2 if worst else None,
-            result_uids=tuple((kind, uid) for kind, uid in made),
-        )
-
-
-def make_row(study: StudyToSend, sent_at: float, node: Node, pacs: ReceivingPacs) -> Row:
-    """Compare what the node says with what the PACS holds, and fetch it."""
-    outcome = ask(study, node.database)
-    if outcome is None:
-        raise MultiMixError(f"{study.name} never reached the node")
-    arrivals = pacs.arrivals()
-    arrived = [(kind, uid) for kind, uid in outcome.result_uids if uid in arrivals]
-    results, overlays = fetch(study, arrived, pacs)
-    last = max((arrivals[uid].at for _, uid in arrived), default=None)
-    return Row(
-        study=study.name,
-        study_uid=study.study_uid,
-        state=outcome.state.value,
-        verdict=outcome.verdict or outcome.reason,
-        probability=outcome.probability,
-        lung_area_percent=outcome.lung_area_percent,
-        lung_area_cm2=outcome.lung_area_cm2,
-        seconds=round(last - sent_at, 2) if last is not None else None,
-        results=tuple(map(str, results)),
-        overlays=tuple(map(str, overlays)),
-        complaint=complaint_about(study, outcome, arrived),
-    )
-
-
-def complaint_about(
-    study: StudyToSend, outcome: Outcome, arrived: list[tuple[ResultKind, str]]
-) -> str:
-    """What is wrong with a study's outcome; empty where all is as it must be."""
-    kinds = {kind for kind, _ in arrived}
-    complete = {ResultKind.SEGMENTATION, ResultKind.SECONDARY_CAPTURE} <= kinds
-    if outcome.state is StudyState.FAILED:
-        return f"failed: {outcome.reason}"
-    if len(arrived) != len(outcome.result_uids):
-        return f"{len(outcome.result_uids) - len(arrived)} results did not arrive"
-    if study.must_be_rejected and (outcome.state is not StudyState.REJECTED or arrived):
-        return "no chest film, yet it was read"
-    if study.must_have_results and not complete:
-        return "a chest film without mask and saliency image"
-    if outcome.state is StudyState.DONE and not complete:
-        return "done without mask and saliency image"
-    return ""
-
-
-def fetch(
-    study: StudyToSend, arrived: list[tuple[ResultKind, str]], pacs: ReceivingPacs
-) -> tuple[list[Path], list[Path]]:
-    """Fetch a study's results from the PACS, and each Secondary Capture as a picture too."""
-    folder = OUTPUT / "results" / study.name
-    folder.mkdir(parents=True, exist_ok=True)
-    results, overlays = [], []
-    for kind, uid in arrived:
-        path = folder / f"{kind.name.lower()}-{uid[-8:]}.dcm"
-        pacs.fetch(uid, path)
-        results.append(path)
-        if kind is ResultKind.SECONDARY_CAPTURE:
-            overlays.append(path.with_suffix(".png"))
-            Image.fromarray(dcmread(path).pixel_array).save(overlays[-1])
-    return results, overlays
-
-
-def print_table(rows: list[Row], console: Console) -> None:
-    """The table, where its files are, and whether everything arrived."""
-    table = PrintedTable(title="Research use only. Not for diagnosis.")
-    for name in ("study", "verdict", "prob.", "lungs %", "cm2", "seconds"):
-        table.add_column(
-            name, justify="left" if name in ("study", "verdict") else "right", overflow="fold"
-        )
-    for row in rows:
-        state = f"{row.state}: " if row.state in ("rejected", "failed") else ""
-        verdict = row.verdict.removeprefix(state)
-        table.add_row(
-            row.study,
-            f"{state}{verdict}",
-            *(
-                _figure(value, digits)
-                for value, digits in (
-                    (row.probability, 2),
-                    (row.lung_area_percent, 1),
-                    (row.lung_area_cm2, 0),
-                    (row.seconds, 1),
-                )
-            ),
-        )
-    console.print(table)
-    for row in rows:
-        for path in (*row.results, *row.overlays):
-            console.print(path, highlight=False, soft_wrap=True)
-    complaints = [f"{row.study}: {row.complaint}" for row in rows if row.complaint]
-    for complaint in complaints:
-        console.print(f"[red]{complaint}[/red]", highlight=False)
-    if not complaints:
-        console.print(f"{len(rows)} studies, every expected object arrived")
-
-
-def _figure(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
+    return found is not None and found.state in FINAL_STATES

@@ -32,17 +32,19 @@ class AssociationFacts:
 
 @dataclass(frozen=True)
 class AllowedPeer:
-    """A peer that may send to us.
+    """A peer that may call us.
 
     Attributes:
-        ae_title: its calling AE title.
+        ae_title: its calling AE title; None for any.
         networks: addresses or networks (CIDR) it may come from; empty for any.
         maximum_associations: associations at a time; None for no limit of its own.
+        may_send: whether it may send instances; else it may only verify and report commitment.
     """
 
-    ae_title: str
+    ae_title: str | None
     networks: tuple[str, ...] = ()
     maximum_associations: int | None = None
+    may_send: bool = True
 
     def __post_init__(self) -> None:
         for network in self.networks:
@@ -53,6 +55,10 @@ class AllowedPeer:
                     f"the networks of the peer {self.ae_title!r} hold {network!r}, "
                     "which is no address or network in CIDR notation"
                 ) from cause
+
+    def is_called(self, ae_title: str) -> bool:
+        """Whether this is about an AE title."""
+        return self.ae_title in (None, ae_title)
 
     def may_come_from(self, address: str) -> bool:
         """Whether an IP address lies in one of the peer's networks."""
@@ -104,14 +110,26 @@ class AccessPolicy:
     Attributes:
         ae_title: our AE title.
         require_called_ae_title: whether a peer must call us by it.
-        allowed_calling: the peers that may send; empty for anyone.
+        allowed_calling: the peers that may call; empty for anyone. Of several that fit an
+            association, the first counts.
         maximum_associations: associations at a time, of all peers together.
+        maximum_associations_per_peer: associations at a time of one calling AE title, where the
+            list says nothing else; None for no limit.
     """
 
     ae_title: str
     require_called_ae_title: bool
     allowed_calling: tuple[AllowedPeer, ...]
     maximum_associations: int
+    maximum_associations_per_peer: int | None = None
+
+
+def peer_of(policy: AccessPolicy, facts: AssociationFacts) -> AllowedPeer | None:
+    """The entry of the list that an association falls under; None if there is none."""
+    for peer in policy.allowed_calling:
+        if peer.is_called(facts.calling_ae_title) and peer.may_come_from(facts.peer_address):
+            return peer
+    return None
 
 
 def refusal_of(
@@ -133,19 +151,17 @@ def refusal_of(
     """
     if policy.require_called_ae_title and facts.called_ae_title != policy.ae_title:
         return Refusal.CALLED_AE_TITLE
-    peer: AllowedPeer | None = None
-    if policy.allowed_calling:
-        named = [p for p in policy.allowed_calling if p.ae_title == facts.calling_ae_title]
-        if not named:
-            return Refusal.UNKNOWN_CALLING
-        peer = next((p for p in named if p.may_come_from(facts.peer_address)), None)
-        if peer is None:
-            return Refusal.WRONG_NETWORK
+    peer = peer_of(policy, facts)
+    if policy.allowed_calling and peer is None:
+        named = any(entry.is_called(facts.calling_ae_title) for entry in policy.allowed_calling)
+        return Refusal.WRONG_NETWORK if named else Refusal.UNKNOWN_CALLING
     if len(open_now) >= policy.maximum_associations:
         return Refusal.TOO_MANY
-    if peer is not None and peer.maximum_associations is not None:
-        of_peer = [f for f in open_now if f.calling_ae_title == facts.calling_ae_title]
-        if len(of_peer) >= peer.maximum_associations:
+    limit = peer.maximum_associations if peer is not None else None
+    limit = policy.maximum_associations_per_peer if limit is None else limit
+    if limit is not None:
+        of_peer = [other for other in open_now if other.calling_ae_title == facts.calling_ae_title]
+        if len(of_peer) >= limit:
             return Refusal.TOO_MANY_OF_PEER
     return None if disk_has_room else Refusal.LOW_DISK
 

@@ -11,6 +11,7 @@ import socketserver
 import ssl
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -39,6 +40,8 @@ class AssociationServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
         open_association: makes an association of a connection and what was read of it.
         association_ended: called exactly once for each association, after its last event.
         maximum_connections: TCP connections at a time; what is beyond is closed at once.
+        maximum_half_open_per_address: connections at a time of one address that have not requested
+            an association yet; what is beyond is closed at once.
         request_timeout_seconds: time for TLS handshake and A-ASSOCIATE-RQ together.
         network_timeout_seconds: longest wait for a peer that takes no data.
         maximum_association_seconds: after this time an association is aborted.
@@ -56,6 +59,7 @@ class AssociationServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
         open_association: OpenAssociation,
         association_ended: AssociationEnded,
         maximum_connections: int,
+        maximum_half_open_per_address: int,
         request_timeout_seconds: float,
         network_timeout_seconds: float,
         maximum_association_seconds: float,
@@ -66,6 +70,7 @@ class AssociationServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self._open_association = open_association
         self._association_ended = association_ended
         self._free_connections = threading.BoundedSemaphore(maximum_connections)
+        self._half_open = _HalfOpen(maximum_half_open_per_address)
         self._request_timeout_seconds = request_timeout_seconds
         self._network_timeout_seconds = network_timeout_seconds
         self._maximum_association_seconds = maximum_association_seconds
@@ -98,14 +103,20 @@ class AssociationServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
         return connection, address
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Whether there is room for one more connection."""
-        return self._free_connections.acquire(blocking=False)
+        """Whether there is room for one more connection, of this address and in all."""
+        if not self._half_open.enter(client_address[0]):
+            return False
+        if self._free_connections.acquire(blocking=False):
+            return True
+        self._half_open.leave(client_address[0])
+        return False
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Start the connection's thread."""
         try:
             super().process_request(request, client_address)
         except BaseException:
+            self._half_open.leave(client_address[0])
             self._free_connections.release()
             raise
 
@@ -113,9 +124,12 @@ class AssociationServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
         """Serve one connection to its end; runs in the connection's own thread."""
         connection: socket.socket = request
         try:
-            deadline = time.monotonic() + self._request_timeout_seconds
-            connection = self._secured(connection)
-            first_pdu = _read_associate_request(connection, deadline)
+            try:
+                deadline = time.monotonic() + self._request_timeout_seconds
+                connection = self._secured(connection)
+                first_pdu = _read_associate_request(connection, deadline)
+            finally:
+                self._half_open.leave(client_address[0])
             if first_pdu:
                 connection.settimeout(self._network_timeout_seconds)
                 self._serve(self._open_association(connection, first_pdu))
@@ -156,6 +170,34 @@ class AssociationServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
                 with self._nothing_open:
                     self._open.discard(association)
                     self._nothing_open.notify_all()
+
+
+class _HalfOpen:
+    """Counts connections by address until they have requested an association.
+
+    Args:
+        limit: most of one address; nobody who says nothing can use up the connections of others.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._count: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def enter(self, address: str) -> bool:
+        """Count a new connection; False if its address has too many."""
+        with self._lock:
+            if self._count[address] >= self._limit:
+                return False
+            self._count[address] += 1
+            return True
+
+    def leave(self, address: str) -> None:
+        """Count a connection no more."""
+        with self._lock:
+            self._count[address] -= 1
+            if self._count[address] <= 0:
+                del self._count[address]
 
 
 def _read_associate_request(connection: socket.socket, deadline: float) -> bytes:

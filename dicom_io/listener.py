@@ -30,6 +30,7 @@ from dicom_io.access_control import (
     AllowedPeer,
     AssociationFacts,
     Refusal,
+    peer_of,
     printable_ae_title,
     refusal_of,
 )
@@ -97,6 +98,7 @@ class Listener:
             require_called_ae_title=configuration.require_called_ae_title,
             allowed_calling=configuration.allowed_calling,
             maximum_associations=configuration.maximum_associations,
+            maximum_associations_per_peer=configuration.maximum_associations_per_peer,
         )
         self._limits = AssociationLimits(
             maximum_object_bytes=configuration.maximum_object_bytes,
@@ -150,6 +152,7 @@ class Listener:
                 open_association=self._open_association,
                 association_ended=self._association_ended,
                 maximum_connections=configuration.maximum_connections,
+                maximum_half_open_per_address=configuration.maximum_half_open_per_address,
                 request_timeout_seconds=configuration.association_timeout_seconds,
                 network_timeout_seconds=configuration.idle_timeout_seconds,
                 maximum_association_seconds=configuration.maximum_association_seconds,
@@ -203,6 +206,7 @@ class Listener:
             _LOG.warning("an association cannot be taken: %s", type(cause).__name__)
             refusal = Refusal.UNAVAILABLE
         if refusal is None:
+            self._withhold_storage(association, facts)
             return
         association.acse.send_reject(*refusal.reject)
         association.kill()
@@ -230,6 +234,16 @@ class Listener:
                 del self._accepted[association]
             raise
         return None
+
+    def _withhold_storage(self, association: Association, facts: AssociationFacts) -> None:
+        """Accept no storage context of a peer that may call, but not send."""
+        peer = peer_of(self._policy, facts)
+        if peer is not None and not peer.may_send:
+            association.acceptor.supported_contexts = [
+                context
+                for context in association.acceptor.supported_contexts
+                if context.abstract_syntax not in CHEST_STORAGE_CLASSES
+            ]
 
     def _association_ended(self, association: Association) -> None:
         with self._lock:

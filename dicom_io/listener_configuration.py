@@ -19,8 +19,12 @@ class ListenerConfiguration:
         host: address to listen on.
         port: TCP port; 0 takes a free one.
         maximum_associations: associations at a time, of all peers together.
+        maximum_associations_per_peer: associations at a time of one calling AE title, where
+            ``allowed_calling`` says nothing else; None for no limit.
+        maximum_half_open_per_address: TCP connections at a time of one address that have not
+            requested an association yet; what is beyond is closed at once.
         require_called_ae_title: refuse peers that call us by another title.
-        allowed_calling: peers that may send; empty for anyone.
+        allowed_calling: peers that may call; empty for anyone.
         association_timeout_seconds: time for TLS handshake and association request.
         idle_timeout_seconds: longest silence of a peer before its association is aborted.
         maximum_association_seconds: longest association.
@@ -33,6 +37,8 @@ class ListenerConfiguration:
     host: str = "127.0.0.1"
     port: int = 0
     maximum_associations: int = 32
+    maximum_associations_per_peer: int | None = None
+    maximum_half_open_per_address: int = 32
     require_called_ae_title: bool = False
     allowed_calling: tuple[AllowedPeer, ...] = ()
     association_timeout_seconds: float = 20.0
@@ -45,8 +51,9 @@ class ListenerConfiguration:
     def __post_init__(self) -> None:
         if not self.ae_title.strip() or printable_ae_title(self.ae_title) != self.ae_title.strip():
             raise SettingsError(f"AE title {self.ae_title!r} must be 1 to 16 printable characters")
-        if self.maximum_associations < 1:
-            raise SettingsError("maximum_associations of the listener must be at least 1")
+        for limit in ("maximum_associations", "maximum_half_open_per_address"):
+            if getattr(self, limit) < 1:
+                raise SettingsError(f"{limit} of the listener must be at least 1")
 
     @property
     def longest_pdu_bytes(self) -> int:

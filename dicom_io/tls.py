@@ -22,12 +22,14 @@ class TlsFiles:
         private_key: our private key, not encrypted; readable for the node alone.
         trusted: certificates of the authorities whose peers are let in.
         check_peer_name: as requestor, whether the peer's certificate must name its host.
+        minimum_version: oldest version of TLS that is spoken; 1.2 or 1.3.
     """
 
     certificate: Path
     private_key: Path
     trusted: Path
     check_peer_name: bool = True
+    minimum_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
 
 
 def acceptor_context(files: TlsFiles) -> ssl.SSLContext:
@@ -85,7 +87,7 @@ class ReloadingContext:
 
 
 def _completed(context: ssl.SSLContext, files: TlsFiles) -> ssl.SSLContext:
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.minimum_version = max(files.minimum_version, ssl.TLSVersion.TLSv1_2)
     context.verify_mode = ssl.CERT_REQUIRED
     context.set_ciphers(_TLS_1_2_CIPHERS)
     try:

@@ -12,11 +12,12 @@ from sqlalchemy import select
 
 from dicom_io.errors import MultiMixError
 from dicom_io.result_profile import PROFILE_NAMES, profile
-from dicom_io.sender import RemoteAE, echo
+from dicom_io.sender import echo
 from dicom_io.storage import InstanceStore
 from worker.clock import utc_now
 from worker.command_start import open_database, start_part
 from worker.commands_audit import application as audit_commands
+from worker.connections import remote_at
 from worker.database import Database
 from worker.node import run_node
 from worker.peers import address_of, enter_targets
@@ -186,7 +187,7 @@ def demo(
 
 def _echo(peer: Peer, settings: Settings) -> str:
     try:
-        echo(RemoteAE(peer.ae_title, peer.host, peer.port, calling_ae_title=settings.ae_title))
+        echo(remote_at(settings, peer.ae_title, peer.host, peer.port))
     except MultiMixError as failure:
         return str(failure)
     return "answers"

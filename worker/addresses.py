@@ -1,13 +1,14 @@
 """How peers are written in settings.
 
-``PACS@10.0.0.1:104 seg+sc`` and ``WEB=https://archive/dicom-web sr`` are targets, with the kinds of
-result that each is to get; ``CT1@10.0.0.0/24`` is a sender.
+``PACS@10.0.0.1:104 seg+sc tls`` and ``WEB=https://archive/dicom-web sr`` are targets, with the
+kinds of result that each is to get; ``CT1@10.0.0.0/24 send max=4`` is a peer that may call.
 """
 
 import json
 import re
 from collections.abc import Collection
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -26,14 +27,40 @@ _AE_TARGET: Final = re.compile(
     r":(?P<port>[0-9]{1,5})" + _RESULTS
 )
 _WEB_TARGET: Final = re.compile(_NAME + r"(?P<url>https?://\S+)" + _RESULTS, re.IGNORECASE)
-_ALLOWED_PEER: Final = re.compile(r"(?P<ae_title>[^@]+)@(?P<network>[^@\s]+)")
+_TARGET_OPTIONS: Final = frozenset({"tls", "commit"})
+_ALLOWED_PEER: Final = re.compile(
+    r"(?P<ae_title>[^@]+)@(?P<network>[^@\s]+)"
+    r"(?:\s+(?P<rights>send|receive|send\+receive|receive\+send))?"
+    r"(?:\s+max=(?P<maximum_associations>[0-9]{1,6}))?"
+    r"(?:\s+port=(?P<port>[0-9]{1,5}))?"
+)
+ANYONE: Final = "*"
+
+
+class TargetTls(BaseModel):
+    """The files with which a target is called over TLS.
+
+    Attributes:
+        certificate: PEM file of our certificate and its chain; None takes ``tls_certificate``.
+        private_key: PEM file of our key; None takes ``tls_private_key``.
+        trusted: PEM file of authorities; None takes ``tls_trusted``.
+        check_name: whether the target's certificate must name the host that is called.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    certificate: Path | None = None
+    private_key: Path | None = None
+    trusted: Path | None = None
+    check_name: bool = True
 
 
 class Target(BaseModel):
     """A peer that results are sent to: a remote AE, or a DICOMweb service.
 
-    Written ``[NAME=]AE_TITLE@HOST:PORT [RESULTS]`` or ``[NAME=]https://HOST/PATH [RESULTS]``, where
-    ``RESULTS`` is a result profile such as ``seg+sc+sr``.
+    Written ``[NAME=]AE_TITLE@HOST:PORT [RESULTS] [tls] [commit]`` or
+    ``[NAME=]https://HOST/PATH [RESULTS]``, where ``RESULTS`` is a result profile such as
+    ``seg+sc+sr``.
 
     Attributes:
         name: how this node calls it; the AE title, or the URL's host, where none is given.
@@ -42,6 +69,9 @@ class Target(BaseModel):
         port: TCP port; None for a DICOMweb service.
         url: root of the DICOMweb service, without a slash at its end; None for a remote AE.
         results: the kinds of result object that it gets.
+        tls: files for TLS; None sends without. A DICOMweb service says it by its URL.
+        commit: whether a result counts as delivered only when the target has committed to keep it
+            (storage commitment, PS3.4 annex J).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,12 +82,14 @@ class Target(BaseModel):
     port: int | None = Field(default=None, ge=1, le=65535)
     url: str | None = Field(default=None, max_length=URL_LIMIT)
     results: frozenset[ResultKind] = DEFAULT_PROFILE
+    tls: TargetTls | None = None
+    commit: bool = False
 
     @model_validator(mode="before")
     @classmethod
     def _from_text(cls, value: Any) -> Any:
         if isinstance(value, str):
-            text = value.strip()
+            text, options = _split_options(value.strip())
             match = _WEB_TARGET.fullmatch(text) or _AE_TARGET.fullmatch(text)
             if match is None:
                 raise ValueError(
@@ -67,6 +99,8 @@ class Target(BaseModel):
             value = {key: part for key, part in match.groupdict().items() if part is not None}
             if "host" in value:
                 value["host"] = value["host"].strip("[]")
+            value |= {"tls": TargetTls() if "tls" in options else None}
+            value |= {"commit": "commit" in options}
         if not isinstance(value, dict):
             return value
         return {"name": value.get("ae_title") or _host_of(value.get("url")), **value}
@@ -97,6 +131,8 @@ class Target(BaseModel):
         address = (self.ae_title, self.host, self.port)
         if (None in address) if self.url is None else (address != (None, None, None)):
             raise ValueError("a target has an AE title, a host and a port, or else a url")
+        if self.url is not None and (self.tls is not None or self.commit):
+            raise ValueError("tls and commit are for a target with an AE title, not for a url")
         return self
 
     @property
@@ -111,21 +147,35 @@ class Target(BaseModel):
         calling = f"{self.ae_title}@" if self.url is None else ""
         default_name = self.ae_title or _host_of(self.url)
         name = "" if self.name == default_name else f"{self.name}="
-        return f"{name}{calling}{self.address} {profile_text(self.results)}"
+        options = (" tls" if self.tls is not None else "") + (" commit" if self.commit else "")
+        return f"{name}{calling}{self.address} {profile_text(self.results)}{options}"
 
 
 class AllowedPeer(BaseModel):
-    """A remote AE that may send; written ``AE_TITLE@ADDRESS`` or ``AE_TITLE@NETWORK/BITS``.
+    """A remote AE that may call this node.
+
+    Written ``AE_TITLE@ADDRESS`` or ``AE_TITLE@NETWORK/BITS``, and after it, in this order, what it
+    may (``send``, ``receive``, ``send+receive``), ``max=`` and ``port=``. ``*`` stands for any AE
+    title or any address.
 
     Attributes:
-        ae_title: its calling AE title.
-        network: address or network in CIDR notation that it calls from; ``*`` is any.
+        ae_title: its calling AE title, or ``*``.
+        network: address or network in CIDR notation that it calls from, or ``*``.
+        may_send: whether it may send instances.
+        may_receive: whether it may be a target and report storage commitment of our results.
+        maximum_associations: associations that it may have open at a time; None is the node's rule.
+        port: where it takes reports of storage commitment; None: in its own association only, or
+            where a target of the same AE title listens.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     ae_title: str
     network: str
+    may_send: bool = True
+    may_receive: bool = False
+    maximum_associations: int | None = Field(default=None, ge=1)
+    port: int | None = Field(default=None, ge=1, le=65535)
 
     @model_validator(mode="before")
     @classmethod
@@ -134,8 +184,13 @@ class AllowedPeer(BaseModel):
             return value
         match = _ALLOWED_PEER.fullmatch(value.strip())
         if match is None:
-            raise ValueError("a peer is written AE_TITLE@ADDRESS or AE_TITLE@10.0.0.0/24")
-        return match.groupdict()
+            raise ValueError(
+                "a peer is written AE_TITLE@ADDRESS or AE_TITLE@10.0.0.0/24, and after a space "
+                "what it may, e.g. CT1@10.0.0.0/24 send max=4, or PACS@10.0.0.1 receive port=104"
+            )
+        written = {key: part for key, part in match.groupdict().items() if part is not None}
+        rights = written.pop("rights", "send").split("+")
+        return {**written, "may_send": "send" in rights, "may_receive": "receive" in rights}
 
     @field_validator("ae_title")
     @classmethod
@@ -145,7 +200,7 @@ class AllowedPeer(BaseModel):
     @field_validator("network")
     @classmethod
     def _valid_network(cls, value: str) -> str:
-        if value == "*":
+        if value == ANYONE:
             return value
         try:
             return str(ip_network(value, strict=False))
@@ -154,8 +209,24 @@ class AllowedPeer(BaseModel):
                 "the part after @ must be an address, a network such as 10.0.0.0/24, or *"
             ) from None
 
+    @model_validator(mode="after")
+    def _may_do_something(self) -> "AllowedPeer":
+        if not (self.may_send or self.may_receive):
+            raise ValueError("a peer that may neither send nor receive does not belong in the list")
+        return self
+
+    def is_called(self, ae_title: str) -> bool:
+        """Whether the entry is about an AE title."""
+        return self.ae_title in (ANYONE, ae_title)
+
     def __str__(self) -> str:
-        return f"{self.ae_title}@{self.network}"
+        rights = [word for word, right in self._rights() if right]
+        limit = f" max={self.maximum_associations}" if self.maximum_associations else ""
+        port = f" port={self.port}" if self.port else ""
+        return f"{self.ae_title}@{self.network} {'+'.join(rights)}{limit}{port}"
+
+    def _rights(self) -> tuple[tuple[str, bool], ...]:
+        return (("send", self.may_send), ("receive", self.may_receive))
 
 
 def check_ae_title(value: str) -> str:
@@ -198,6 +269,17 @@ def _host_of(url: object) -> str:
         return (urlsplit(url).hostname or "") if isinstance(url, str) else ""
     except ValueError:
         return ""
+
+
+def _split_options(text: str) -> tuple[str, set[str]]:
+    """The words at the end of a target's text that are options, and what is before them."""
+    options: set[str] = set()
+    while True:
+        before, _, word = text.rpartition(" ")
+        if word not in _TARGET_OPTIONS:
+            return text, options
+        options.add(word)
+        text = before.rstrip()
 
 
 def split_list(value: Any) -> Any:

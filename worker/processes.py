@@ -11,9 +11,10 @@ from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from dicom_io.listener import AllowedPeer, Listener, ListenerConfiguration
+from dicom_io.listener import Listener
 from dicom_io.storage import InstanceStore
 from worker.clock import utc_now
+from worker.connections import listener_configuration
 from worker.database import Database
 from worker.embedded_broker import broker_url, prepare_embedded_broker
 from worker.intake import DatabaseIntake
@@ -70,19 +71,6 @@ def run_listener(settings: Settings, stop: threading.Event) -> None:
             if stop.wait(_LISTENER_PAUSE_SECONDS):
                 break
     database.close()
-
-
-def listener_configuration(settings: Settings) -> ListenerConfiguration:
-    """The settings as the listener takes them."""
-    return ListenerConfiguration(
-        ae_title=settings.ae_title,
-        host=settings.listener_host,
-        port=settings.listener_port,
-        allowed_calling=tuple(
-            AllowedPeer(peer.ae_title, () if peer.network == "*" else (peer.network,))
-            for peer in settings.allowed_peers
-        ),
-    )
 
 
 def run_sweeper(settings: Settings, stop: threading.Event) -> None:

@@ -18,6 +18,7 @@ from sqlalchemy.exc import ArgumentError
 from dicom_io.errors import SettingsError
 from model import SHIPPED_MODEL
 from worker.addresses import AllowedPeer, Target, check_ae_title, split_list
+from worker.settings_rules import contradictions
 
 PREFIX: Final = "MULTIMIX_"
 
@@ -33,11 +34,29 @@ class Settings(BaseSettings):
         listener_host: address on which associations are accepted.
         listener_port: TCP port of the listener.
         ae_title: the node's own AE title.
-        allowed_peers: who may send; empty admits everyone who can reach the listener.
+        allowed_peers: who may call; empty admits everyone on this machine, and ``*@*`` everyone.
+        require_called_ae_title: refuse peers that call this node by another AE title.
+        maximum_associations: associations at a time, of all peers together.
+        maximum_associations_per_peer: of one AE title, where ``allowed_peers`` says nothing else.
+        maximum_half_open_per_address: connections of one address that requested no association yet.
+        maximum_pdu_length: offered to peers, in bytes; 0 leaves it to them (PS3.8 D.1).
+        maximum_object_mib: longest dataset that is taken, in MiB.
+        association_timeout_seconds: time for the TLS handshake and the association request.
+        idle_timeout_seconds: longest silence of a peer before its association is aborted.
+        longest_association_seconds: an association that lasts longer is aborted.
+        tls_certificate: PEM file of the node's certificate and chain; with it the listener speaks
+            TLS only. Its two sisters are then needed too.
+        tls_private_key: PEM file of its private key, not encrypted.
+        tls_trusted: PEM file of the authorities whose peers are let in.
+        tls_minimum_version: oldest version of TLS that is spoken.
         low_water_mark_mib: free disk space, in MiB, below which no instance is taken.
         quiet_seconds: pause after the last association of a study before it is read.
         longest_wait_seconds: a study is read this long after its first instance at the latest.
         targets: where results are sent.
+        connection_timeout_seconds: time for the connection to a target, TLS included.
+        response_timeout_seconds: time for a target's answer to one object.
+        commitment_wait_seconds: a target that has not reported storage commitment within this time
+            is asked again.
         model_directory: weights and card of the model.
         device: torch device of the model.
         reader_processes: processes that read films; one a device.
@@ -50,6 +69,10 @@ class Settings(BaseSettings):
         visibility_timeout_seconds: the broker hands out a task again after this long.
         give_up_after_hours: a result that could not be sent for so long is set aside.
         send_batch: most objects that go over one association.
+        keep_days: originals and results are deleted so many days after their study was done or
+            rejected; None keeps them.
+        keep_gib: above so many GiB the studies that were done or rejected first are deleted first;
+            None keeps them.
         shutdown_seconds: time in which all parts have to end.
         log_format: ``console`` for people, ``json`` for programs.
         log_level: least severity that is logged.
@@ -66,11 +89,27 @@ class Settings(BaseSettings):
     listener_port: int = Field(default=11112, ge=1, le=65535)
     ae_title: str = "MULTIMIX"
     allowed_peers: Annotated[tuple[AllowedPeer, ...], NoDecode] = ()
+    require_called_ae_title: bool = True
+    maximum_associations: int = Field(default=32, ge=1, le=1000)
+    maximum_associations_per_peer: int = Field(default=16, ge=1)
+    maximum_half_open_per_address: int = Field(default=32, ge=1)
+    maximum_pdu_length: int = Field(default=0, ge=0, le=1 << 27)
+    maximum_object_mib: int = Field(default=512, ge=1, le=2047)
+    association_timeout_seconds: float = Field(default=20.0, gt=0)
+    idle_timeout_seconds: float = Field(default=60.0, gt=0)
+    longest_association_seconds: float = Field(default=4 * 3600.0, gt=0)
+    tls_certificate: Path | None = None
+    tls_private_key: Path | None = None
+    tls_trusted: Path | None = None
+    tls_minimum_version: Literal["1.2", "1.3"] = "1.2"
     low_water_mark_mib: int = Field(default=512, ge=0)
 
     quiet_seconds: float = Field(default=3.0, ge=0, le=3600)
     longest_wait_seconds: float = Field(default=600.0, gt=0)
     targets: Annotated[tuple[Target, ...], NoDecode] = ()
+    connection_timeout_seconds: float = Field(default=10.0, gt=0)
+    response_timeout_seconds: float = Field(default=60.0, gt=0)
+    commitment_wait_seconds: float = Field(default=600.0, ge=1)
 
     model_directory: Path = SHIPPED_MODEL
     device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
@@ -85,6 +124,9 @@ class Settings(BaseSettings):
     visibility_timeout_seconds: int = Field(default=120, ge=2)
     give_up_after_hours: float = Field(default=72.0, gt=0)
     send_batch: int = Field(default=50, ge=1)
+
+    keep_days: float | None = Field(default=None, gt=0)
+    keep_gib: float | None = Field(default=None, gt=0)
 
     shutdown_seconds: float = Field(default=30.0, ge=2)
     log_format: Literal["console", "json"] = "console"
@@ -112,10 +154,10 @@ class Settings(BaseSettings):
     def _split_allowed_peers(cls, value: Any) -> Any:
         return split_list(value)
 
-    @field_validator("home", "model_directory")
+    @field_validator("home", "model_directory", "tls_certificate", "tls_private_key", "tls_trusted")
     @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        return value.expanduser().absolute()
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.expanduser().absolute()
 
     @field_validator("ae_title")
     @classmethod
@@ -143,17 +185,9 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _settings_that_belong_together(self) -> "Settings":
-        # A task that outlives the visibility timeout is handed out twice while it still runs.
-        if self.reading_time_limit_seconds >= self.visibility_timeout_seconds:
-            raise ValueError(
-                "reading_time_limit_seconds must be below visibility_timeout_seconds, else the "
-                "broker hands out tasks that still run; lower the first or raise the second"
-            )
-        names = [target.name for target in self.targets]
-        if len(set(names)) != len(names):
-            raise ValueError(
-                "targets must have different names; write NAME=AE_TITLE@HOST:PORT to name them"
-            )
+        problems = list(contradictions(self))
+        if problems:
+            raise ValueError("; ".join(problems))
         return self
 
     @property
@@ -190,6 +224,16 @@ class Settings(BaseSettings):
     def give_up_after(self) -> timedelta:
         """``give_up_after_hours`` as a duration."""
         return timedelta(hours=self.give_up_after_hours)
+
+    @property
+    def keep_for(self) -> timedelta | None:
+        """``keep_days`` as a duration."""
+        return None if self.keep_days is None else timedelta(days=self.keep_days)
+
+    @property
+    def keep_bytes(self) -> int | None:
+        """``keep_gib`` in bytes."""
+        return None if self.keep_gib is None else int(self.keep_gib * (1 << 30))
 
     def prepare_home(self) -> None:
         """Make the home folder, readable by nobody else.

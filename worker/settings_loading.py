@@ -1,7 +1,9 @@
 """Where settings come from: ``MULTIMIX_*`` variables, else a TOML file, else their defaults.
 
 The file is the one that ``MULTIMIX_SETTINGS_FILE`` names, else ``multimix.toml`` in the current
-folder if it stands there. Everything is checked at start; a wrong value names its setting.
+folder if it stands there. What holds a password may also stand in a file of its own, as Docker,
+Kubernetes and systemd hand out secrets: ``MULTIMIX_BROKER_URL_FILE=/run/secrets/broker_url``.
+Everything is checked at start; a wrong value names its setting.
 """
 
 import difflib
@@ -20,6 +22,9 @@ from worker.settings import PREFIX, Settings
 
 SETTINGS_FILE_VARIABLE: Final = "MULTIMIX_SETTINGS_FILE"
 DEFAULT_SETTINGS_FILE: Final = "multimix.toml"
+SECRET_SETTINGS: Final = ("database_url", "broker_url")
+_FILE_SUFFIX: Final = "_FILE"
+_LONGEST_SECRET: Final = 4096
 # Variables with our prefix that are no settings of the node.
 _OTHER_VARIABLES: Final = frozenset({SETTINGS_FILE_VARIABLE, "MULTIMIX_REQUIRE_INTEROP"})
 
@@ -54,8 +59,11 @@ def load_settings_with_origins() -> LoadedSettings:
     """
     _refuse_unknown_variables()
     file, values = _read_settings_file()
+    secrets = {name: _read_secret(name) for name in SECRET_SETTINGS if _secret_file(name)}
+    values |= secrets
     origins = dict.fromkeys(Settings.model_fields, "default")
     origins |= {name: f"file {file}" for name in values if name in origins}
+    origins |= {name: f"file {_secret_file(name)}" for name in secrets}
     origins |= {name: "environment" for name in origins if variable_of(name) in os.environ}
     try:
         settings = Settings(**values)
@@ -82,6 +90,7 @@ def shown_value(settings: Settings, name: str) -> str:
 def _refuse_unknown_variables() -> None:
     """A misspelt variable would otherwise leave its setting silently at the default."""
     known = {variable_of(name) for name in Settings.model_fields} | _OTHER_VARIABLES
+    known |= {variable_of(name) + _FILE_SUFFIX for name in SECRET_SETTINGS}
     for variable in sorted(os.environ):
         if variable.startswith(PREFIX) and variable not in known:
             close = difflib.get_close_matches(variable, known, n=1)
@@ -106,6 +115,26 @@ def _read_settings_file() -> tuple[Path, dict[str, Any]]:
         ) from cause
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as cause:
         raise SettingsError(f"the settings file {file} is not valid TOML: {cause}") from None
+
+
+def _secret_file(name: str) -> str | None:
+    return os.environ.get(variable_of(name) + _FILE_SUFFIX)
+
+
+def _read_secret(name: str) -> str:
+    """The content of the file that holds a setting; it is never told, only where it should be."""
+    variable = variable_of(name) + _FILE_SUFFIX
+    if variable_of(name) in os.environ:
+        raise SettingsError(f"{variable_of(name)} and {variable} are both set; remove one of them")
+    file = Path(_secret_file(name) or "")
+    try:
+        with file.open(encoding="utf-8") as opened:
+            secret = opened.read(_LONGEST_SECRET + 1).strip()
+    except (OSError, UnicodeDecodeError) as cause:
+        raise SettingsError(f"{variable}: {file} cannot be read ({type(cause).__name__})") from None
+    if not secret or len(secret) > _LONGEST_SECRET or "\n" in secret:
+        raise SettingsError(f"{variable}: {file} must hold one line with the value")
+    return secret
 
 
 def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:

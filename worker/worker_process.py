@@ -20,6 +20,7 @@ from dicom_io.storage import InstanceStore
 from dicom_io.uids import ResultKind
 from worker.backoff import Backoff
 from worker.clock import utc_now
+from worker.connections import remote_at, require_usable_tls_files
 from worker.database import Database
 from worker.delivery import DeliveryRules, ResultSender
 from worker.models import register_model
@@ -53,7 +54,8 @@ class WorkerProcess:
         )
         with self.database.writing() as session:
             enter_targets(session, settings.targets)
-        self.sender = ResultSender(self.database, self.store, _send, delivery_rules(settings))
+        require_usable_tls_files(settings)
+        self.sender = ResultSender(self.database, self.store, self._send, delivery_rules(settings))
         self.reader = self._make_reader() if reads else None
 
     def read_study(self, study_key: int) -> list[int]:
@@ -69,6 +71,10 @@ class WorkerProcess:
     def answer_heartbeat(self, queue: str) -> None:
         """Note that a task of this queue was taken just now."""
         show_sign_of_life(self.database, queue, utc_now())
+
+    def _send(self, paths: Sequence[Path], remote: RemoteAE) -> list[SendOutcome]:
+        """Send as the settings say that this target is called."""
+        return send(paths, remote_at(self._settings, remote.ae_title, remote.host, remote.port))
 
     def _make_reader(self) -> StudyReader:
         from model.predictor import Predictor
@@ -109,10 +115,6 @@ def delivery_rules(settings: Settings) -> DeliveryRules:
         backoff=Backoff(settings.retry_seconds, settings.longest_retry_seconds),
         give_up_after=settings.give_up_after,
     )
-
-
-def _send(paths: Sequence[Path], remote: RemoteAE) -> list[SendOutcome]:
-    return send(paths, remote)
 
 
 def _warm_up(read: ReadInstance) -> None:

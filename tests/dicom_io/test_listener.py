@@ -424,6 +424,54 @@ def test_an_association_that_lasts_too_long_is_ended(listen, intake):
         assert intake.wait_for("ended") == [False]
 
 
+def test_the_limit_of_a_peer_holds_where_the_list_says_nothing_else(listen, intake):
+    listener = listen(
+        allowed_calling=(AllowedPeer("BUSY", maximum_associations=2), AllowedPeer(None)),
+        maximum_associations_per_peer=1,
+    )
+    with association_with(listener, calling="BUSY"), association_with(listener) as first:
+        assert first.is_established
+        with association_with(listener) as second:
+            assert rejection(second) == (2, 3, 2)
+        with association_with(listener, calling="BUSY") as other:
+            assert other.is_established
+    assert intake.wait_for("refused") == [Refusal.TOO_MANY_OF_PEER]
+
+
+def test_a_peer_without_the_right_to_send_may_only_verify(listen):
+    listener = listen(allowed_calling=(AllowedPeer("PACS", may_send=False), AllowedPeer(None)))
+    contexts = [(DX, [ExplicitVRLittleEndian]), (Verification, [ImplicitVRLittleEndian])]
+    for calling, accepted in (("PACS", [Verification]), ("CT1", [DX, Verification])):
+        with association_with(listener, calling=calling, contexts=contexts) as association:
+            assert [c.abstract_syntax for c in association.accepted_contexts] == accepted
+
+
+def test_connections_of_one_address_that_ask_for_nothing_leave_room_for_other_addresses(listen):
+    listener = listen(maximum_half_open_per_address=3, association_timeout_seconds=20)
+    crowd = [connect(listener) for _ in range(30)]
+    deadline = time.monotonic() + 10
+    while sum(is_closed(one) for one in crowd) < 27:
+        assert time.monotonic() < deadline, "silent connections pile up"
+        time.sleep(0.01)
+    neighbour = socket.create_connection(
+        ("127.0.0.1", listener.port), timeout=20, source_address=("127.0.0.2", 0)
+    )
+    neighbour.sendall(b"GET / HTTP/1.1")
+    assert neighbour.recv(10)[:1] == b"\x07"  # A-ABORT: it was heard
+    for one in (*crowd, neighbour):
+        one.close()
+
+
+def is_closed(connection: socket.socket) -> bool:
+    connection.setblocking(False)
+    try:
+        return connection.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
 def test_bare_connections_leave_no_thread_and_no_association(listen, intake):
     listener = listen()
     before = threading.active_count()

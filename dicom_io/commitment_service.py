@@ -1,15 +1,16 @@
 """Storage commitment over associations: answering peers' requests, and making requests of our own.
 
-A request is answered at once; the instances are looked up afterwards, and the result is reported in
-an association of our own where the requestor's address is known, else in the requestor's. A report
-that no one takes is tried a few times; after that the requestor has to ask again, as it must be
-able to anyway (PS3.4 J.3.2.1).
+A request is remembered in the register before it is answered with success. Its result is looked up
+and reported afterwards, in an association of our own where the requestor's address is known, else
+in the requestor's (PS3.4 J.3.3). What could not be reported stays in the register, which says when
+it is tried again, also after a restart.
 """
 
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Final, Self
+from weakref import WeakValueDictionary
 
 from pydicom import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -28,6 +29,7 @@ from dicom_io.storage_commitment import (
     CommitmentRegister,
     CommitmentRequest,
     CommitmentResult,
+    DueReport,
     dataset_of_request,
     dataset_of_result,
     event_type_of,
@@ -42,7 +44,7 @@ _PROCESSING_FAILURE: Final = 0x0110
 _INVALID_ARGUMENT: Final = 0x0115
 _NO_SUCH_ACTION: Final = 0x0123
 _RESOURCE_LIMITATION: Final = 0x0213
-_MOST_PENDING: Final = 100
+_REPORTS_AT_A_TIME: Final = 4
 _RESPONSE_GOES_FIRST_SECONDS: Final = 0.2
 _SYNTAXES: Final[list[str | UID]] = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 
@@ -53,22 +55,38 @@ class CommitmentService:
     """Storage commitment as provider, and as the one whom results are reported to.
 
     Args:
-        register: who knows what is safe.
-        pauses_seconds: waits before each attempt to report a result.
+        register: who knows what is safe, and remembers what has to be reported.
+        look_every_seconds: pause before the register is asked again what is due.
     """
 
-    def __init__(
-        self, register: CommitmentRegister, pauses_seconds: tuple[float, ...] = (0.0, 5.0, 60.0)
-    ) -> None:
+    def __init__(self, register: CommitmentRegister, look_every_seconds: float = 1.0) -> None:
         self._register = register
-        self._pauses_seconds = pauses_seconds
-        self._reporting = ThreadPoolExecutor(2, thread_name_prefix="storage-commitment")
-        self._pending = threading.BoundedSemaphore(_MOST_PENDING)
+        self._look_every_seconds = look_every_seconds
+        self._asked_in: WeakValueDictionary[str, Association] = WeakValueDictionary()
+        self._under_way: set[int] = set()
+        self._lock = threading.Lock()
+        self._something_came = threading.Event()
         self._stopped = threading.Event()
+        self._reporting = ThreadPoolExecutor(_REPORTS_AT_A_TIME, thread_name_prefix="commitment")
+        self._looking = threading.Thread(target=self._look, name="commitment", daemon=True)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Report what is due from now on, in threads of its own."""
+        self._looking.start()
 
     def stop(self) -> None:
         """Report no more; what is being reported is waited for."""
         self._stopped.set()
+        self._something_came.set()
+        if self._looking.is_alive():
+            self._looking.join()
         self._reporting.shutdown(wait=True, cancel_futures=True)
 
     def answer_request(self, event: evt.Event, association: AssociationFacts) -> Answer:
@@ -88,63 +106,94 @@ class CommitmentService:
         except Exception as cause:  # noqa: BLE001 - pydicom raises anything on a hostile dataset
             _LOG.warning("malformed storage commitment request: %s", type(cause).__name__)
             return _INVALID_ARGUMENT, None
-        if self._stopped.is_set() or not self._pending.acquire(blocking=False):
+        try:
+            self._register.take_request(association, request)
+        except Exception as cause:  # noqa: BLE001 - the fault may be ours; the peer may ask again
+            _LOG.warning("a storage commitment request is not taken: %s", type(cause).__name__)
             return _RESOURCE_LIMITATION, None
-        self._reporting.submit(self._report, event.assoc, association, request)
+        self._asked_in[association.association_uid] = event.assoc
+        self._something_came.set()
         return _SUCCESS, None
 
     def take_report(self, event: evt.Event, association: AssociationFacts) -> Answer:
         """Take an N-EVENT-REPORT with the answer to a request of ours; only a status leaves."""
         try:
-            self._register.commitment_reported(association, result_from(event.event_information))
-        except ValueError:
+            result = result_from(event.event_information)
+        except Exception as cause:  # noqa: BLE001 - pydicom raises anything on a hostile dataset
+            _LOG.warning("malformed storage commitment report: %s", type(cause).__name__)
+            return _INVALID_ARGUMENT, None
+        try:
+            self._register.commitment_reported(association, result)
+        except ValueError as cause:
+            _LOG.warning("a storage commitment report is refused: %s", cause)
             return _INVALID_ARGUMENT, None
         except Exception as cause:  # noqa: BLE001 - the fault may be ours; the peer may try again
             _LOG.error("a storage commitment report was not taken: %s", type(cause).__name__)
             return _PROCESSING_FAILURE, None
         return _SUCCESS, None
 
-    def _report(
-        self, asked_in: Association, association: AssociationFacts, request: CommitmentRequest
-    ) -> None:
-        """Find the result and bring it to the requestor; runs in a thread of its own."""
+    def _look(self) -> None:
+        """Start what is due, again and again; runs in a thread of its own."""
+        failing = False
+        while not self._stopped.is_set():
+            self._something_came.clear()
+            try:
+                due = self._register.due_reports()
+            except Exception as cause:  # noqa: BLE001 - the register may be away for a while
+                if not failing:
+                    _LOG.warning("storage commitment has to wait: %s", type(cause).__name__)
+                failing = True
+            else:
+                failing = False
+                for report in due:
+                    self._start_report(report)
+            self._something_came.wait(self._look_every_seconds)
+
+    def _start_report(self, report: DueReport) -> None:
+        with self._lock:
+            if report.report_key in self._under_way or self._stopped.is_set():
+                return
+            self._under_way.add(report.report_key)
+        self._reporting.submit(self._report, report)
+
+    def _report(self, report: DueReport) -> None:
+        """Find the result and bring it to the requestor; runs in a thread of the pool."""
         try:
-            result = self._result_of(association, request)
-            for pause_seconds in self._pauses_seconds:
-                if self._stopped.wait(pause_seconds):
-                    return
-                if self._reported(asked_in, association, result):
-                    return
-            _LOG.warning("storage commitment %s was not reported", request.transaction_uid)
+            problem = self._problem_of_reporting(report, self._result_of(report.request))
+            if problem is None:
+                self._register.reported(report)
+            elif not self._stopped.is_set():
+                self._register.not_reported(report, problem)
         except Exception as cause:  # noqa: BLE001 - a thread of a pool has nobody to tell
             _LOG.error("storage commitment was not reported: %s", type(cause).__name__)
         finally:
-            self._pending.release()
+            with self._lock:
+                self._under_way.discard(report.report_key)
 
-    def _result_of(
-        self, association: AssociationFacts, request: CommitmentRequest
-    ) -> CommitmentResult:
+    def _result_of(self, request: CommitmentRequest) -> CommitmentResult:
         try:
-            return self._register.result_of(association, request)
+            return self._register.result_of(request)
         except Exception as cause:  # noqa: BLE001 - what is not found safe must not be called safe
             _LOG.error("storage commitment could not be decided: %s", type(cause).__name__)
             failed = tuple((reference, PROCESSING_FAILURE) for reference in request.references)
             return CommitmentResult(request.transaction_uid, (), failed)
 
-    def _reported(
-        self, asked_in: Association, association: AssociationFacts, result: CommitmentResult
-    ) -> bool:
-        remote = self._register.return_address(association)
-        if remote is not None:
+    def _problem_of_reporting(self, report: DueReport, result: CommitmentResult) -> str | None:
+        """Report; what went wrong in words, or None if the requestor has its answer."""
+        if report.remote is not None:
             try:
-                report_commitment(result, remote)
+                report_commitment(result, report.remote)
             except AssociationFailed as failure:
-                _LOG.warning("storage commitment is not reported yet: %s", failure)
-                return False
-            return True
-        if self._stopped.wait(_RESPONSE_GOES_FIRST_SECONDS) or not asked_in.is_established:
-            return False
-        return _send_report(asked_in, result)
+                return str(failure)
+            return None
+        asked_in = self._asked_in.get(report.association_uid)
+        if self._stopped.wait(_RESPONSE_GOES_FIRST_SECONDS):
+            return "the listener is stopping"
+        if asked_in is None or not asked_in.is_established:
+            return "the requestor closed its association, and no port of it is known"
+        if not _send_report(asked_in, result):
+            return "the requestor did not take the report in its association"
+        return None
 
 
 def report_commitment(result: CommitmentResult, remote: RemoteAE) -> None:

@@ -1,6 +1,6 @@
 """Storage commitment (PS3.4 annex J): who asks for what to be safe, and what is answered."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -61,19 +61,51 @@ class CommitmentResult:
     failed: tuple[tuple[InstanceReference, int], ...] = ()
 
 
-class CommitmentRegister(Protocol):
-    """Who knows what is safe. Called from several threads."""
+@dataclass(frozen=True)
+class DueReport:
+    """A question that was taken, and whose answer is to be reported now.
 
-    def result_of(
-        self, association: AssociationFacts, request: CommitmentRequest
-    ) -> CommitmentResult:
+    Attributes:
+        report_key: the register's name for it.
+        association_uid: the association in which it was asked.
+        request: the question.
+        remote: where to report to in an association of our own; None: in the requestor's only.
+    """
+
+    report_key: int
+    association_uid: str
+    request: CommitmentRequest
+    remote: RemoteAE | None
+
+
+class CommitmentRegister(Protocol):
+    """Who knows what is safe, and remembers what has to be reported. Called from several threads.
+
+    What it remembers survives the end of the process, so that no question that was taken is left
+    without an answer.
+    """
+
+    def take_request(self, association: AssociationFacts, request: CommitmentRequest) -> None:
+        """Remember a question until its answer is reported; an exception refuses it for now."""
+
+    def due_reports(self) -> Sequence[DueReport]:
+        """The questions to answer now, also those that were taken before a restart."""
+
+    def result_of(self, request: CommitmentRequest) -> CommitmentResult:
         """Look for the instances; an exception answers that processing failed for each."""
 
-    def return_address(self, association: AssociationFacts) -> RemoteAE | None:
-        """Where to report to in an association of our own; None: in the requestor's only."""
+    def reported(self, report: DueReport) -> None:
+        """The requestor has its answer; the question is forgotten."""
+
+    def not_reported(self, report: DueReport, reason: str) -> None:
+        """The requestor did not take the answer; where there is a way, it is tried again later."""
 
     def commitment_reported(self, association: AssociationFacts, result: CommitmentResult) -> None:
-        """A peer answers a question of ours; an exception lets it report again."""
+        """A peer answers a question of ours; an exception lets it report again.
+
+        Raises:
+            ValueError: we asked no such question, or not this peer.
+        """
 
 
 def request_from(information: Dataset) -> CommitmentRequest:

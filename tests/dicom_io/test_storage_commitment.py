@@ -27,6 +27,7 @@ from dicom_io.storage_commitment import (
     PUSH_MODEL_INSTANCE,
     CommitmentRequest,
     CommitmentResult,
+    DueReport,
     InstanceReference,
     dataset_of_request,
     dataset_of_result,
@@ -43,15 +44,30 @@ LOST = InstanceReference(str(DX), "2.25.9")
 
 @dataclass
 class Register:
-    """Knows what is safe, and whom to report to."""
+    """Knows what is safe, whom to report to, and what it was asked; due reports are never late."""
 
     kept: set[InstanceReference] = field(default_factory=lambda: {KEPT})
     address: RemoteAE | None = None
     failure: Exception | None = None
-    reported: list[CommitmentResult] = field(default_factory=list)
+    full: bool = False
+    reported_to_us: list[CommitmentResult] = field(default_factory=list)
+    waiting: dict[int, tuple[str, CommitmentRequest]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
     changed: threading.Event = field(default_factory=threading.Event)
+    failed: threading.Event = field(default_factory=threading.Event)
 
-    def result_of(self, association, request):
+    def take_request(self, association, request):
+        if self.full:
+            raise RuntimeError("full")
+        self.waiting[len(self.waiting)] = (association.association_uid, request)
+
+    def due_reports(self):
+        return [
+            DueReport(key, association_uid, request, self.address)
+            for key, (association_uid, request) in list(self.waiting.items())
+        ]
+
+    def result_of(self, request):
         if self.failure is not None:
             raise self.failure
         return CommitmentResult(
@@ -60,13 +76,17 @@ class Register:
             tuple((r, NO_SUCH_INSTANCE) for r in request.references if r not in self.kept),
         )
 
-    def return_address(self, association):
-        return self.address
+    def reported(self, report):
+        del self.waiting[report.report_key]
+
+    def not_reported(self, report, reason):
+        self.problems.append(reason)
+        self.failed.set()
 
     def commitment_reported(self, association, result):
         if self.failure is not None:
             raise self.failure
-        self.reported.append(result)
+        self.reported_to_us.append(result)
         self.changed.set()
 
 
@@ -74,14 +94,15 @@ class Register:
 def listen(tmp_path):
     running = []
 
-    def start(register, pauses_seconds=(0.0,), **settings) -> Listener:
-        service = CommitmentService(register, pauses_seconds)
+    def start(register, **settings) -> Listener:
+        service = CommitmentService(register, look_every_seconds=0.1)
         listener = Listener(
             ListenerConfiguration("MULTIMIX", **settings),
             InstanceStore(tmp_path / f"store{len(running)}"),
             RecordingIntake(),
             service,
         )
+        service.start()
         listener.start()
         running.append((listener, service))
         return listener
@@ -120,16 +141,45 @@ def test_the_result_comes_in_an_association_of_its_own_where_the_address_is_know
     request = asked(KEPT)
     assert request_commitment(request, remote(answering), wait_seconds=0) is None
     assert asking.changed.wait(20)
-    assert asking.reported == [CommitmentResult(request.transaction_uid, (KEPT,))]
+    assert asking.reported_to_us == [CommitmentResult(request.transaction_uid, (KEPT,))]
 
 
 def test_a_report_that_nobody_takes_is_tried_again(listen):
     asking = Register(failure=ConnectionError("the database is away"))
     asker = listen(asking)
-    answering = listen(Register(address=remote(asker)), pauses_seconds=(0.0, 0.3))
-    request_commitment(asked(KEPT), remote(answering), wait_seconds=0)
-    threading.Timer(0.1, lambda: setattr(asking, "failure", None)).start()
+    answering = Register(address=remote(asker))
+    request_commitment(asked(KEPT), remote(listen(answering)), wait_seconds=0)
+    assert answering.failed.wait(20)
+    assert "did not take a storage commitment report" in answering.problems[0]
+    asking.failure = None
     assert asking.changed.wait(20)
+
+
+def test_what_was_asked_before_a_restart_is_reported_after_it(listen):
+    asking = Register()
+    before = Register(address=RemoteAE("NOBODY", "127.0.0.1", 1, connection_timeout_seconds=1))
+    request = asked(KEPT)
+    request_commitment(request, remote(listen(before)), wait_seconds=0)
+    assert before.failed.wait(20)
+    before.address = remote(listen(asking))
+    after = Register(address=before.address, waiting=dict(before.waiting))
+    before.waiting.clear()
+    listen(after)
+    assert asking.changed.wait(20)
+    assert asking.reported_to_us == [CommitmentResult(request.transaction_uid, (KEPT,))]
+
+
+def test_a_requestor_that_left_without_a_known_address_cannot_be_told(listen):
+    register = Register()
+    request_commitment(asked(KEPT), remote(listen(register)), wait_seconds=0)
+    assert register.failed.wait(20)
+    assert "no port of it is known" in register.problems[0]
+
+
+def test_a_register_that_is_full_refuses_for_the_time_being(listen):
+    with pytest.raises(AssociationFailed, match="0x0213") as caught:
+        request_commitment(asked(KEPT), remote(listen(Register(full=True))))
+    assert caught.value.transient
 
 
 def test_what_cannot_be_looked_up_is_not_called_safe(listen):
@@ -199,7 +249,7 @@ def test_orthanc_commits_to_what_it_was_sent_and_reports_to_our_listener(listen,
         request = asked(KEPT, LOST)
         assert request_commitment(request, target, wait_seconds=0) is None
         assert register.changed.wait(20)
-    [report] = register.reported
+    [report] = register.reported_to_us
     assert report.transaction_uid == request.transaction_uid
     assert report.committed == (KEPT,)
     assert report.failed == ((LOST, NO_SUCH_INSTANCE),)

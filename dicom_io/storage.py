@@ -253,6 +253,11 @@ class InstanceStore:
         for path in self._instances.glob("??/??/*.dcm"):
             yield path.relative_to(self.root).as_posix()
 
+    def quarantined_paths(self) -> Iterator[str]:
+        """The paths of what was put aside, without the reasons, in no particular order."""
+        for path in self._quarantine.glob("*.bin"):
+            yield path.relative_to(self.root).as_posix()
+
     def remove(self, relative_path: str) -> None:
         """Delete an instance; one that is not there counts as deleted.
 

@@ -1,17 +1,24 @@
-"""The part of the command line that answers for what the node did: audit."""
+"""The part of the command line that answers for what the node did and keeps: audit, purge."""
 
 import json
-from typing import Annotated
+import time
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
 
+from dicom_io.errors import IllegalTransition
+from dicom_io.storage import InstanceStore
 from worker.audit import latest_entries, study_life
 from worker.audit_chain import ChainReport, verify_chain
+from worker.clock import utc_now
 from worker.command_start import open_database
+from worker.purging import purge_study
+from worker.removal import operator_name
 
 application = typer.Typer()
 output = Console(soft_wrap=True)
+_PAUSE_SECONDS: Final = 0.5
 
 
 @application.command()
@@ -36,6 +43,32 @@ def audit(
         return
     for entry in entries:
         output.print(entry.as_line(), highlight=False, markup=False)
+
+
+@application.command()
+def purge(
+    study: Annotated[str, typer.Argument(help="Study Instance UID.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    wait_seconds: Annotated[
+        float, typer.Option(min=0, help="Wait so long for one that is being read or sent.")
+    ] = 60.0,
+) -> None:
+    """Erase a study: its originals, results and findings; the log of what was done stays."""
+    settings, database = open_database()
+    if not yes:
+        typer.confirm(f"Erase all files of study {study}? This cannot be undone.", abort=True)
+    store = InstanceStore(settings.store_directory)
+    end = time.monotonic() + wait_seconds
+    while True:
+        try:
+            deleted = purge_study(database, store, study, operator_name(), utc_now)
+        except IllegalTransition:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            break
+    output.print(f"study {study} is erased: {deleted} files deleted")
 
 
 def _tell_report(report: ChainReport, as_json: bool) -> None:

@@ -30,6 +30,8 @@ class EventKind(Enum):
     RESULT_DAMAGED = "result damaged"
     RESULT_REQUEUED = "result requeued"
     TARGET_UNREACHABLE = "target unreachable"
+    STUDY_REMOVED = "study removed"
+    FILES_REMOVED = "files removed"
 
 
 def record(

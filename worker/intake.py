@@ -13,7 +13,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from dicom_io.access_control import AssociationFacts, Refusal
+from dicom_io.errors import StorageError
 from dicom_io.intake import ReceivedInstance
+from dicom_io.storage import InstanceStore
 from worker.clock import utc_now
 from worker.database import Database, insert_if_absent
 from worker.events import EventKind, record
@@ -51,6 +53,7 @@ class DatabaseIntake:
         quiet: pause after the last change of a study before it is read.
         longest_wait: a study is read this long after its first instance at the latest.
         now: the clock.
+        store: where the instances lie; None where nothing is ever deleted.
     """
 
     def __init__(
@@ -60,12 +63,14 @@ class DatabaseIntake:
         quiet: timedelta,
         longest_wait: timedelta,
         now: Callable[[], datetime] = utc_now,
+        store: InstanceStore | None = None,
     ) -> None:
         self._database = database
         self._listener = listener
         self._quiet = quiet
         self._longest_wait = longest_wait
         self._now = now
+        self._store = store
         self._refusals = RefusalLog(database)
         self._unrecorded: list[_EndedAssociation] = []
         self._lock = threading.Lock()
@@ -119,9 +124,10 @@ class DatabaseIntake:
             entry = InstanceEntry(session, association_key, instance, now)
             if is_own_result(session, instance.sop_instance_uid):
                 entry.log(EventKind.OWN_RESULT_IGNORED)
-            elif (known := known_instance(session, instance.sop_instance_uid)) is not None:
+            elif (known := self._locked_instance(session, instance)) is not None:
                 self._enter_again(entry, known)
             elif instance.study_uid is None:
+                self._require_file(instance)
                 enter_without_study(entry)
             else:
                 self._enter(entry, instance.study_uid)
@@ -158,6 +164,7 @@ class DatabaseIntake:
     def _enter(self, entry: InstanceEntry, study_uid: str) -> None:
         session, now, instance = entry.session, entry.now, entry.instance
         study = locked_study(session, study_uid, now)
+        self._require_file(instance)
         known = known_instance(session, instance.sop_instance_uid)
         if known is not None:  # another association brought it while this one waited for the study
             self._enter_again(entry, known)
@@ -171,6 +178,32 @@ class DatabaseIntake:
         link(session, entry.association_key, study.study_key)
         self._postpone(session, study, now)
 
+    def _locked_instance(self, session: Session, instance: ReceivedInstance) -> Instance | None:
+        """The instance of this UID that came first, with its study locked; None if it is new."""
+        known = known_instance(session, instance.sop_instance_uid)
+        if known is None:
+            return None
+        lock_study(session, known.study_key)
+        self._require_file(instance)
+        # Its study may have been removed while this one waited for the lock.
+        return known_instance(session, instance.sop_instance_uid)
+
+    def _require_file(self, instance: ReceivedInstance) -> None:
+        """Refuse an instance whose file has been deleted since it was stored.
+
+        The same bytes may have been kept before, by a study whose files are being deleted now.
+        They are deleted under the lock of the study, so what is there under it stays.
+
+        Raises:
+            StorageError: the file is gone; the sender has to send it again.
+        """
+        stored = instance.stored
+        if self._store is not None and not self._store.path_of(stored.relative_path).is_file():
+            raise StorageError(
+                f"instance {stored.sop_instance_uid} came while an older copy of it was deleted; "
+                "send it again"
+            )
+
     def _enter_again(self, entry: InstanceEntry, known: Instance) -> None:
         """The same SOP Instance UID again: the first one stays, whatever the bytes are now."""
         stored = entry.instance.stored
@@ -183,6 +216,7 @@ class DatabaseIntake:
                 instance_key=known.instance_key,
                 relative_path=stored.relative_path,
                 sha256=stored.sha256,
+                size=stored.size,
                 received_at=entry.now,
             )
             entry.log(

@@ -48,16 +48,17 @@ def run_listener(settings: Settings, stop: threading.Event) -> None:
         StorageError: the store cannot be written.
     """
     database = _open_database(settings)
+    store = InstanceStore(settings.store_directory, settings.low_water_mark_mib * 1024 * 1024)
     intake = DatabaseIntake(
         database,
         f"{socket.gethostname()}:{settings.listener_port}",
         settings.quiet,
         settings.longest_wait,
+        store=store,
     )
     abandoned = intake.close_abandoned_associations()
     if abandoned:
         _LOG.warning("closed %d associations that an earlier listener left open", abandoned)
-    store = InstanceStore(settings.store_directory, settings.low_water_mark_mib * 1024 * 1024)
     with Listener(listener_configuration(settings), store, intake):
         next_sign = time.monotonic()
         while True:
@@ -84,7 +85,8 @@ def run_sweeper(settings: Settings, stop: threading.Event) -> None:
         enter_targets(session, settings.targets)
     waker = Waker(create_app(settings, broker_url(settings)))
     sweeper = Sweeper(database, waker, SweepRules(most_attempts=settings.most_attempts))
-    with working_beside(record_keeping(settings, database), stop) as require_working:
+    store = InstanceStore(settings.store_directory)
+    with working_beside(record_keeping(settings, database, store), stop) as require_working:
         _sweep_until(stop, sweeper, database, require_working)
     database.close()
 

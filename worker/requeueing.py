@@ -34,6 +34,8 @@ def requeue_study(session: Session, study_key: int, now: datetime) -> StudyState
     study = session.scalars(
         select(Study).where(Study.study_key == study_key).with_for_update()
     ).one()
+    if study.state is StudyState.REMOVED:
+        raise IllegalTransition(f"the files of study {study.study_uid} are deleted; send it again")
     if study.state not in FINAL_STATES:
         raise IllegalTransition(
             f"study {study.study_uid} is {study.state.value}; it is still at work"

@@ -170,6 +170,7 @@ def settle_with_results(
             series_uid=made.series_uid,
             relative_path=made.stored.relative_path,
             sha256=made.stored.sha256,
+            size=made.stored.size,
             created_at=now,
         )
         session.add(result)

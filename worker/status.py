@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session, selectinload
 from dicom_io.errors import RejectionReason
 from dicom_io.storage import InstanceStore
 from worker.peers import address_of
+from worker.retention import held
 from worker.studies import StudyState
 from worker.tables import Delivery, Inference, InferenceState, Instance, Peer, Result, Study
 
@@ -45,7 +46,8 @@ def read_status(session: Session, store: InstanceStore, query: StatusQuery) -> d
         query: which studies.
 
     Returns:
-        ``studies``, the latest first; ``counts`` of all studies by state; ``targets``.
+        ``studies``, the latest first; ``counts`` of all studies by state; what is ``held`` on the
+        disk; ``targets``.
     """
     statement = (
         select(Study)
@@ -69,6 +71,7 @@ def read_status(session: Session, store: InstanceStore, query: StatusQuery) -> d
     counts = session.execute(select(Study.state, func.count()).group_by(Study.state))
     return {
         "counts": {state.value: count for state, count in counts},
+        "held": _held(session),
         "targets": [_target(peer) for peer in session.scalars(select(Peer).order_by(Peer.name))],
         "studies": [_study(study, store) for study in session.scalars(statement)],
     }
@@ -113,6 +116,12 @@ def print_status(status: dict[str, Any], console: Console) -> None:
                 f"{target['failures']} x, next attempt {target['next_attempt_at']}[/red]",
                 highlight=False,
             )
+    holding = status["held"]
+    console.print(
+        f"held: {holding['studies']} studies, {holding['bytes'] / (1 << 30):.2f} GiB, "
+        f"the oldest finished {holding['oldest_finished_at'] or '-'}",
+        highlight=False,
+    )
     counts = ", ".join(f"{count} {state}" for state, count in status["counts"].items())
     console.print(f"all studies: {counts or 'none'}", highlight=False)
 
@@ -206,6 +215,17 @@ def _result(result: Result, store: InstanceStore) -> dict[str, Any]:
             }
             for delivery in result.deliveries
         ],
+    }
+
+
+def _held(session: Session) -> dict[str, Any]:
+    found = held(session)
+    oldest = found.oldest_finished_at
+    return {
+        "studies": found.studies,
+        "bytes": found.bytes_held,
+        "oldest_finished_at": oldest.isoformat() if oldest else None,
+        "files_to_remove": found.files_to_remove,
     }
 
 

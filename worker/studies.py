@@ -10,10 +10,11 @@
                  |                      +--> done, failed, rejected       |
                  +--> rejected             (nothing to send)              |
                                                                           |
-                 any of ready, running, delivering, done, failed, rejected
+                 any of ready, running, delivering, done, failed, rejected, removed
 
 A requeue by the operator leads from done, failed or rejected to ready, and from failed to
-delivering where only deliveries are left to do.
+delivering where only deliveries are left to do. Done and rejected studies end as removed when
+their time is over; an operator has any removed that nobody is at work on.
 """
 
 from collections.abc import Mapping
@@ -34,6 +35,7 @@ class StudyState(Enum):
     DONE = "done"
     FAILED = "failed"
     REJECTED = "rejected"
+    REMOVED = "removed"
 
 
 class Step(Enum):
@@ -52,6 +54,8 @@ class Step(Enum):
     ALL_DELIVERED = "every target has every result"
     DELIVERY_FAILED = "a target refused a result for good, or part of the study could not be read"
     REQUEUED = "an operator asked for it"
+    EXPIRED = "its files were kept for as long, or as much as, the settings say"
+    ERASED = "an operator had it erased"
 
 
 _S = StudyState
@@ -69,10 +73,18 @@ TRANSITIONS: Final[Mapping[tuple[StudyState, StudyState], frozenset[Step]]] = {
     (_S.DELIVERING, _S.DONE): frozenset({Step.ALL_DELIVERED}),
     (_S.DELIVERING, _S.FAILED): frozenset({Step.DELIVERY_FAILED}),
     (_S.FAILED, _S.DELIVERING): frozenset({Step.REQUEUED}),
+    **{
+        (state, _S.REMOVED): frozenset({Step.ERASED})
+        for state in (_S.RECEIVED, _S.READY, _S.DELIVERING, _S.FAILED)
+    },
+    **{
+        (state, _S.REMOVED): frozenset({Step.EXPIRED, Step.ERASED})
+        for state in (_S.DONE, _S.REJECTED)
+    },
     **{(state, _S.READY): frozenset({Step.REQUEUED}) for state in _FINAL},
     **{
         (state, _S.RECEIVED): frozenset({Step.GREW})
-        for state in (_S.READY, _S.RUNNING, _S.DELIVERING, *_FINAL)
+        for state in (_S.READY, _S.RUNNING, _S.DELIVERING, *_FINAL, _S.REMOVED)
     },
 }
 

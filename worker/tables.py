@@ -121,11 +121,15 @@ class Study(Table):
         lease_token: who holds it; None unless running.
         lease_expires_at: until when, without a further sign of life.
         reason: why it failed or was rejected.
-        finished_at: when it was last done, failed or rejected.
+        finished_at: when it was last done, failed, rejected or removed.
     """
 
     __tablename__ = "studies"
-    __table_args__ = (Index(None, "state", "ready_at"), Index(None, "state", "lease_expires_at"))
+    __table_args__ = (
+        Index(None, "state", "ready_at"),
+        Index(None, "state", "lease_expires_at"),
+        Index(None, "state", "finished_at"),
+    )
 
     study_key: Mapped[int] = mapped_column(primary_key=True)
     study_uid: Mapped[str | None] = mapped_column(String(UID_LENGTH), unique=True)
@@ -200,6 +204,7 @@ class InstanceConflict(Table):
     instance_key: Mapped[int] = mapped_column(ForeignKey("instances.instance_key"))
     relative_path: Mapped[str] = mapped_column(String(255))
     sha256: Mapped[str] = mapped_column(String(64))
+    size: Mapped[int | None] = mapped_column(BigInteger)
     received_at: Mapped[datetime]
 
 
@@ -277,6 +282,7 @@ class Result(Table):
     series_uid: Mapped[str] = mapped_column(String(UID_LENGTH))
     relative_path: Mapped[str] = mapped_column(String(255))
     sha256: Mapped[str] = mapped_column(String(64))
+    size: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[datetime]
     superseded_by_key: Mapped[int | None] = mapped_column(ForeignKey("results.result_key"))
 
@@ -389,6 +395,21 @@ class AssociationStudy(Table):
     study_key: Mapped[int] = mapped_column(
         ForeignKey("studies.study_key"), primary_key=True, index=True
     )
+
+
+class FileToRemove(Table):
+    """A file of a removed study that still has to be deleted.
+
+    Attributes:
+        relative_path: below the instance store.
+        sha256: of the encoded dataset; None of what lies in quarantine.
+    """
+
+    __tablename__ = "files_to_remove"
+
+    relative_path: Mapped[str] = mapped_column(String(255), primary_key=True)
+    study_key: Mapped[int] = mapped_column(ForeignKey("studies.study_key"), index=True)
+    sha256: Mapped[str | None] = mapped_column(String(64))
 
 
 class Event(Table):

@@ -75,7 +75,12 @@ class Bench:
         self.store = InstanceStore(folder)
         self.waker = RecordingWaker()
         self.intake = DatabaseIntake(
-            database, "bench:1", timedelta(seconds=3), timedelta(minutes=10), self.clock
+            database,
+            "bench:1",
+            timedelta(seconds=3),
+            timedelta(minutes=10),
+            self.clock,
+            self.store,
         )
         self.sweeper = Sweeper(database, self.waker, SweepRules(most_attempts=3), self.clock)
         with database.writing() as session:

@@ -62,7 +62,9 @@ def test_a_fresh_home_asks_for_its_tables_and_gets_them(home: Path) -> None:
     done = run_as_operator("status")
     assert (done.returncode, "python -m worker migrate" in done.stderr) == (2, True)
     run("migrate")
-    assert json.loads(run("status", "--json")) == {"counts": {}, "targets": [], "studies": []}
+    found = json.loads(run("status", "--json"))
+    assert (found["counts"], found["targets"], found["studies"]) == ({}, [], [])
+    assert found["held"]["bytes"] == 0
     assert "all studies: none" in run("status")
     assert home.stat().st_mode & 0o777 == 0o700
 

@@ -7,9 +7,9 @@ from pydicom import Dataset
 
 from dicom_io.errors import IllegalTransition
 from dicom_io.sender import send
-from tests.worker.arrivals import association, received
+from tests.worker.arrivals import association
 from tests.worker.bench import PACS, Bench
-from tests.worker.readings import DrawnReading, chest_film, reader_of
+from tests.worker.readings import DrawnReading, bring, chest_film, reader_of
 from tests.worker.storage_scp import storage_scp
 from worker.database import Database
 from worker.requeueing import failed_studies, requeue_study
@@ -83,6 +83,8 @@ def test_what_is_at_work_or_names_no_study_is_not_requeued(
         requeue(bench)
     one = association()
     bench.intake.association_accepted(one)
-    bench.intake.instance_stored(one, received("1.9", study_uid=None, problem="x is missing"))
+    nameless = chest_film("1.9")
+    del nameless.StudyInstanceUID
+    bring(nameless, bench.store, bench.intake, one)
     with pytest.raises(IllegalTransition, match="names no study"):
         requeue(bench, study_key=2)

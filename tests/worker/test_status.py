@@ -8,9 +8,9 @@ import pytest
 from rich.console import Console
 
 from dicom_io.sender import send
-from tests.worker.arrivals import association, received
+from tests.worker.arrivals import association
 from tests.worker.bench import Bench
-from tests.worker.readings import chest_film
+from tests.worker.readings import bring, chest_film
 from tests.worker.storage_scp import storage_scp
 from worker.database import Database
 from worker.status import StatusQuery, print_status, read_status
@@ -29,8 +29,9 @@ def bench(any_database: Database, tmp_path: Path) -> Bench:
         bench.reader().read_study(bench.waker.readers[-1])
     one = association()
     bench.intake.association_accepted(one)
-    problem = "StudyInstanceUID is missing"
-    bench.intake.instance_stored(one, received("1.9", study_uid=None, problem=problem))
+    nameless = chest_film("1.9")
+    del nameless.StudyInstanceUID
+    bring(nameless, bench.store, bench.intake, one)
     return bench
 
 

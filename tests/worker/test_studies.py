@@ -38,9 +38,20 @@ def test_no_state_is_a_dead_end_for_late_instances() -> None:
 
 def test_every_state_is_reached_and_work_always_leads_to_an_end() -> None:
     ends = {StudyState.DONE, StudyState.FAILED, StudyState.REJECTED}
-    work = [(a, b) for (a, b), steps in TRANSITIONS.items() if steps - {Step.GREW, Step.REQUEUED}]
-    assert {b for _, b in work} | {StudyState.RECEIVED} == set(StudyState)
-    assert {a for a, _ in work} == set(StudyState) - ends
+    by_hand_or_later = {Step.GREW, Step.REQUEUED, Step.EXPIRED, Step.ERASED}
+    work = [(a, b) for (a, b), steps in TRANSITIONS.items() if steps - by_hand_or_later]
+    known = set(StudyState) - {StudyState.REMOVED}
+    assert {b for _, b in work} | {StudyState.RECEIVED} == known
+    assert {a for a, _ in work} == known - ends
+
+
+def test_nothing_undelivered_expires_and_nothing_that_is_being_read_is_erased() -> None:
+    removed = {a: steps for (a, b), steps in TRANSITIONS.items() if b is StudyState.REMOVED}
+    assert {a for a, steps in removed.items() if Step.EXPIRED in steps} == {
+        StudyState.DONE,
+        StudyState.REJECTED,
+    }
+    assert set(removed) == set(StudyState) - {StudyState.RUNNING, StudyState.REMOVED}
 
 
 def test_a_revision_begins_only_after_a_worker_took_the_study() -> None:

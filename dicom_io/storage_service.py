@@ -14,7 +14,7 @@ from pynetdicom.dimse_primitives import C_STORE
 
 from dicom_io.access_control import AssociationFacts
 from dicom_io.bounded_association import BoundedBuffer
-from dicom_io.instance_header import is_uid, read_identifiers
+from dicom_io.instance_header import InstanceIdentifiers, is_uid, read_identifiers
 from dicom_io.intake import Intake, ReceivedInstance
 from dicom_io.storage import InstanceStore
 
@@ -73,22 +73,54 @@ class StorageService:
         ):
             self._store.quarantine(encoded, "the dataset is not the instance of the command")
             return _status(DATASET_DOES_NOT_MATCH, "SOP UIDs of dataset and command differ")
-        stored = self._store.keep(
+        instance = keep_instance(
+            self._store,
             encoded,
+            identifiers,
             transfer_syntax_uid=str(event.context.transfer_syntax),
             sop_class_uid=sop_class_uid,
             sop_instance_uid=sop_instance_uid,
         )
-        instance = ReceivedInstance(
-            stored=stored,
-            sop_class_uid=sop_class_uid,
-            sop_instance_uid=sop_instance_uid,
-            study_uid=identifiers.study_uid,
-            series_uid=identifiers.series_uid,
-            problem=identifiers.problem,
-        )
         self._intake.instance_stored(association, instance)
         return _status(SUCCESS)
+
+
+def keep_instance(
+    store: InstanceStore,
+    encoded_dataset: bytes,
+    identifiers: InstanceIdentifiers,
+    *,
+    transfer_syntax_uid: str,
+    sop_class_uid: str,
+    sop_instance_uid: str,
+) -> ReceivedInstance:
+    """Make an instance durable, however it came.
+
+    Args:
+        store: where it goes.
+        encoded_dataset: without file meta information, as it came.
+        identifiers: what its head says.
+        transfer_syntax_uid: how it is encoded.
+        sop_class_uid: what its sender calls it.
+        sop_instance_uid: likewise.
+
+    Raises:
+        StorageError: it could not be made durable.
+    """
+    stored = store.keep(
+        encoded_dataset,
+        transfer_syntax_uid=transfer_syntax_uid,
+        sop_class_uid=sop_class_uid,
+        sop_instance_uid=sop_instance_uid,
+    )
+    return ReceivedInstance(
+        stored=stored,
+        sop_class_uid=sop_class_uid,
+        sop_instance_uid=sop_instance_uid,
+        study_uid=identifiers.study_uid,
+        series_uid=identifiers.series_uid,
+        problem=identifiers.problem,
+    )
 
 
 def _differ(*pairs: tuple[str | None, str]) -> bool:

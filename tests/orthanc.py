@@ -102,7 +102,8 @@ def _wait_until_it_answers(
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            if requests.get(f"{server.url}/system", timeout=2).ok:
+            answer = requests.get(f"{server.url}/system", timeout=2)
+            if answer.ok or answer.status_code == requests.codes.unauthorized:
                 return
         except requests.ConnectionError:
             time.sleep(0.05)

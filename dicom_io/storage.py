@@ -29,6 +29,7 @@ from dicom_io.part10 import dataset_offset, encode_dataset, file_header
 _OUT_OF_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
 _ABANDONED_AFTER_SECONDS: Final = 600.0
 _META_DIGITS: Final = 16
+_PROBE_BYTES: Final = 4096
 
 
 @dataclass(frozen=True)
@@ -79,15 +80,34 @@ class InstanceStore:
         with _as_storage_error("make the folders of the store"):
             for folder in (self._instances, self._partial, self._quarantine):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.root.chmod(0o700)
+            if self.root.stat().st_mode & 0o777 != 0o700:
+                self.root.chmod(0o700)
 
     def has_room(self, size: int = 0) -> bool:
         """Whether ``size`` more bytes leave the disk above its low-water mark."""
+        return self.free_bytes() - size >= self.low_water_mark_bytes
+
+    def free_bytes(self) -> int:
+        """Free space on the disk of the store; -1 if it cannot be asked for."""
         try:
             disk = os.statvfs(self.root)
         except OSError:
-            return False
-        return disk.f_bavail * disk.f_frsize - size >= self.low_water_mark_bytes
+            return -1
+        return disk.f_bavail * disk.f_frsize
+
+    def problem(self) -> str | None:
+        """Why nothing could be kept now; None if it could. Writes and deletes a small file."""
+        if not self.has_room():
+            return "free disk space is below the low-water mark"
+        probe = self._partial / uuid.uuid4().hex
+        try:
+            try:
+                _write_new_file(probe, b"", bytes(_PROBE_BYTES))
+            finally:
+                probe.unlink(missing_ok=True)
+        except OSError as cause:
+            return f"the store cannot be written: {os.strerror(cause.errno or 0)}"
+        return None
 
     def keep(
         self,

@@ -4,7 +4,8 @@ from typing import Any, Literal
 
 from alembic import context
 
-import worker.audit_tables  # noqa: F401 - enters its tables into the metadata
+import worker.audit_tables
+import worker.commitment_tables  # noqa: F401 - both enter their tables into the metadata
 from worker.database import Database
 from worker.settings_loading import load_settings
 from worker.tables import Table, UtcDateTime

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import select
 
+from dicom_io.dicomweb import require_reachable
 from dicom_io.errors import MultiMixError
 from dicom_io.result_profile import PROFILE_NAMES, profile
 from dicom_io.sender import echo
@@ -17,7 +18,8 @@ from dicom_io.storage import InstanceStore
 from worker.clock import utc_now
 from worker.command_start import open_database, start_part
 from worker.commands_audit import application as audit_commands
-from worker.connections import remote_at
+from worker.commands_fetch import application as fetch_commands
+from worker.connections import remote_at, web_service_at
 from worker.database import Database
 from worker.node import run_node
 from worker.peers import address_of, enter_targets
@@ -36,6 +38,7 @@ application = typer.Typer(
     help="An AI node beside a PACS. Research use only. Not for diagnosis.",
 )
 application.add_typer(audit_commands)
+application.add_typer(fetch_commands)
 output = Console(soft_wrap=True)
 
 
@@ -96,7 +99,9 @@ def status(
     settings, database = open_database()
     query = StatusQuery(tuple(state or ()), study, limit)
     with database.reading() as session:
-        found = read_status(session, InstanceStore(settings.store_directory), query)
+        found = read_status(
+            session, InstanceStore(settings.store_directory, settings.low_water_mark_bytes), query
+        )
     if as_json:
         print(json.dumps(found, indent=2))  # noqa: T201
     else:
@@ -126,7 +131,7 @@ def requeue(
 
 @application.command()
 def peers(
-    with_echo: Annotated[bool, typer.Option("--echo", help="Ask each by C-ECHO.")] = False,
+    with_echo: Annotated[bool, typer.Option("--echo", help="Ask each whether it is there.")] = False,
 ) -> None:
     """List the targets and how sending to them goes."""
     settings, database = open_database()
@@ -134,7 +139,7 @@ def peers(
         enter_targets(session, settings.targets)
         rows = list(session.scalars(select(Peer).order_by(Peer.name)))
     table = Table(
-        "name", "AE title", "address", "gets", "configured", "last failure", "C-ECHO", box=None
+        "name", "AE title", "address", "gets", "configured", "last failure", "echo", box=None
     )
     silent = False
     for peer in rows:
@@ -187,7 +192,10 @@ def demo(
 
 def _echo(peer: Peer, settings: Settings) -> str:
     try:
-        echo(remote_at(settings, peer.ae_title, peer.host, peer.port))
+        if peer.url is not None:
+            require_reachable(web_service_at(settings, peer.url))
+        else:
+            echo(remote_at(settings, peer.ae_title, peer.host, peer.port))
     except MultiMixError as failure:
         return str(failure)
     return "answers"

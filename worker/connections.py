@@ -4,9 +4,11 @@ import ssl
 from typing import Final
 
 from dicom_io.access_control import AllowedPeer
+from dicom_io.dicomweb import DicomWebService
 from dicom_io.listener_configuration import ListenerConfiguration
 from dicom_io.remote import RemoteAE
 from dicom_io.tls import TlsFiles, requestor_context
+from worker import addresses
 from worker.addresses import ANYONE, Target, TargetTls
 from worker.settings import Settings
 
@@ -23,15 +25,7 @@ def listener_configuration(settings: Settings) -> ListenerConfiguration:
         maximum_associations_per_peer=settings.maximum_associations_per_peer,
         maximum_half_open_per_address=settings.maximum_half_open_per_address,
         require_called_ae_title=settings.require_called_ae_title,
-        allowed_calling=tuple(
-            AllowedPeer(
-                None if peer.ae_title == ANYONE else peer.ae_title,
-                () if peer.network == ANYONE else (peer.network,),
-                peer.maximum_associations,
-                peer.may_send,
-            )
-            for peer in settings.allowed_peers
-        ),
+        allowed_calling=tuple(_entry_of(peer) for peer in settings.allowed_peers),
         association_timeout_seconds=settings.association_timeout_seconds,
         idle_timeout_seconds=settings.idle_timeout_seconds,
         maximum_association_seconds=settings.longest_association_seconds,
@@ -70,6 +64,47 @@ def remote_at(settings: Settings, ae_title: str, host: str, port: int) -> Remote
     return remote_of(settings, Target(name=ae_title, ae_title=ae_title, host=host, port=port))
 
 
+def return_address(settings: Settings, ae_title: str, host: str) -> RemoteAE | None:
+    """Where a peer takes reports of storage commitment in an association of our own.
+
+    Args:
+        settings: of the node.
+        ae_title: how the peer called itself.
+        host: IP address that it called from.
+
+    Returns:
+        The target of this AE title, else the port that ``allowed_peers`` names at this address,
+        over TLS if our own listener speaks it; None if neither is known.
+    """
+    for target in settings.targets:
+        if target.ae_title == ae_title:
+            return remote_of(settings, target)
+    for peer in settings.allowed_peers:
+        if peer.port and peer.is_called(ae_title) and _entry_of(peer).may_come_from(host):
+            tls = TargetTls(check_name=False) if settings.tls_certificate else None
+            return remote_of(
+                settings,
+                Target(name=ae_title, ae_title=ae_title, host=host, port=peer.port, tls=tls),
+            )
+    return None
+
+
+def web_service_at(settings: Settings, url: str) -> DicomWebService:
+    """A DICOMweb service as the sender calls it."""
+    certificate = None
+    if settings.tls_certificate is not None and settings.tls_private_key is not None:
+        certificate = (settings.tls_certificate, settings.tls_private_key)
+    return DicomWebService(
+        url=url,
+        authorization=settings.dicomweb_authorization,
+        trusted=settings.dicomweb_trusted,
+        certificate=certificate,
+        connection_timeout_seconds=settings.connection_timeout_seconds,
+        response_timeout_seconds=settings.response_timeout_seconds,
+        maximum_answer_bytes=settings.maximum_object_mib << 20,
+    )
+
+
 def require_usable_tls_files(settings: Settings) -> None:
     """Refuse at start what no target could be called with.
 
@@ -79,6 +114,15 @@ def require_usable_tls_files(settings: Settings) -> None:
     for target in settings.targets:
         if target.tls is not None:
             requestor_context(_tls_files(settings, target.tls))
+
+
+def _entry_of(peer: addresses.AllowedPeer) -> AllowedPeer:
+    return AllowedPeer(
+        None if peer.ae_title == ANYONE else peer.ae_title,
+        () if peer.network == ANYONE else (peer.network,),
+        peer.maximum_associations,
+        peer.may_send,
+    )
 
 
 def _tls_files(settings: Settings, own: TargetTls) -> TlsFiles:

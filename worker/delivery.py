@@ -16,6 +16,7 @@ from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
 from dicom_io.delivery_status import Disposition
+from dicom_io.dicomweb import DicomWebService
 from dicom_io.errors import AssociationFailed, MultiMixError, StorageError
 from dicom_io.sender import RemoteAE, SendOutcome
 from dicom_io.storage import InstanceStore
@@ -30,7 +31,8 @@ from worker.tables import REASON_LENGTH, Delivery, DeliveryState, Peer, Result
 
 _LOG = logging.getLogger(__name__)
 
-Send = Callable[[Sequence[Path], RemoteAE], list[SendOutcome]]
+Recipient = RemoteAE | DicomWebService
+Send = Callable[[Sequence[Path], Recipient], list[SendOutcome]]
 
 _FINAL_STATES = {
     Disposition.DELIVERED: DeliveryState.DELIVERED,
@@ -39,6 +41,7 @@ _FINAL_STATES = {
 }
 _EVENTS = {
     DeliveryState.DELIVERED: EventKind.RESULT_SENT,
+    DeliveryState.AWAITING_COMMITMENT: EventKind.RESULT_SENT,
     DeliveryState.SUBSTITUTED: EventKind.RESULT_SUBSTITUTED,
     DeliveryState.NOT_TAKEN: EventKind.RESULT_REFUSED,
     DeliveryState.FAILED: EventKind.RESULT_REFUSED,
@@ -73,6 +76,7 @@ class _Due:
     sop_instance_uid: str
     relative_path: str
     sha256: str
+    must_be_committed: bool
 
 
 class ResultSender:
@@ -81,7 +85,7 @@ class ResultSender:
     Args:
         database: where deliveries wait.
         store: where result objects lie.
-        send: sends files to a remote AE, ``dicom_io.sender.send``.
+        send: sends files to a remote AE or a DICOMweb service.
         rules: how to send, and how often.
         now: the clock.
     """
@@ -106,20 +110,20 @@ class ResultSender:
         A target that another sender is calling, or that must be left alone for now, is left alone.
         """
         token = str(uuid.uuid4())
-        remote = self._claim(peer_key, token)
-        if remote is None:
+        recipient = self._claim(peer_key, token)
+        if recipient is None:
             return
         try:
             interval = self._rules.lease.total_seconds() / 3
             with Heartbeat(lambda: self._renew(peer_key, token), interval) as held:
                 while due := self._take_due(peer_key, token):
                     held.require_held()
-                    if not self._send_batch(peer_key, remote, due):
+                    if not self._send_batch(peer_key, recipient, due):
                         break
         finally:
             self._release(peer_key, token)
 
-    def _claim(self, peer_key: int, token: str) -> RemoteAE | None:
+    def _claim(self, peer_key: int, token: str) -> Recipient | None:
         now = self._now()
         with self._database.writing() as session:
             peer = session.execute(
@@ -130,10 +134,12 @@ class ResultSender:
                     or_(Peer.next_attempt_at.is_(None), Peer.next_attempt_at <= now),
                 )
                 .values(lease_token=token, lease_expires_at=now + self._rules.lease, woken_at=None)
-                .returning(Peer.ae_title, Peer.host, Peer.port)
+                .returning(Peer.ae_title, Peer.host, Peer.port, Peer.url)
             ).one_or_none()
         if peer is None:
             return None
+        if peer.url is not None:
+            return DicomWebService(peer.url)
         return RemoteAE(peer.ae_title, peer.host, peer.port, calling_ae_title=self._rules.ae_title)
 
     def _renew(self, peer_key: int, token: str) -> bool:
@@ -163,6 +169,7 @@ class ResultSender:
                 .order_by(Delivery.delivery_key)
                 .limit(self._rules.batch)
             ).all()
+            must_be_committed = session.get_one(Peer, peer_key).commits
             for delivery, _ in rows:
                 delivery.attempts += 1
                 pause = self._rules.backoff.pause(delivery.attempts)
@@ -174,18 +181,19 @@ class ResultSender:
                     result.sop_instance_uid,
                     result.relative_path,
                     result.sha256,
+                    must_be_committed,
                 )
                 for delivery, result in rows
             ]
 
-    def _send_batch(self, peer_key: int, remote: RemoteAE, due: list[_Due]) -> bool:
+    def _send_batch(self, peer_key: int, recipient: Recipient, due: list[_Due]) -> bool:
         """Send a batch and record every answer; False if the target could not be reached."""
         due = self._set_aside_damaged(due)
         if not due:
             return True
         try:
             paths = [self._store.path_of(one.relative_path) for one in due]
-            outcomes = self._send(paths, remote)
+            outcomes = self._send(paths, recipient)
         except MultiMixError as failure:
             self._record_failed_association(peer_key, due, failure)
             return False
@@ -197,13 +205,18 @@ class ResultSender:
                 .values(failures=0, next_attempt_at=None, last_failure=None)
             )
             for one, outcome in zip(due, outcomes, strict=True):
-                self._record_outcome(session, one, outcome, remote, now)
+                self._record_outcome(session, one, outcome, recipient, now)
             _settle(session, due, now)
         # A target that answers nothing but "later" is left alone until the first is due again.
         return any(outcome.disposition is not Disposition.RETRY for outcome in outcomes)
 
     def _record_outcome(
-        self, session: Session, one: _Due, outcome: SendOutcome, remote: RemoteAE, now: datetime
+        self,
+        session: Session,
+        one: _Due,
+        outcome: SendOutcome,
+        recipient: Recipient,
+        now: datetime,
     ) -> None:
         delivery = session.get_one(Delivery, one.delivery_key)
         delivery.status = outcome.status
@@ -216,15 +229,19 @@ class ResultSender:
                 delivery.reason = reason[:REASON_LENGTH]
         elif outcome.disposition in _FINAL_STATES:
             delivery.state = _FINAL_STATES[outcome.disposition]
+            if delivery.state is DeliveryState.DELIVERED and one.must_be_committed:
+                # Storage commitment has the last word; the target is asked for it at once.
+                delivery.state, delivery.next_attempt_at = DeliveryState.AWAITING_COMMITMENT, now
         else:
             delivery.next_attempt_at = now + self._rules.backoff.pause(delivery.attempts)
             if now - delivery.created_at < self._rules.give_up_after:
                 return
             delivery.state = DeliveryState.FAILED
-        delivery.finished_at = now
+        if delivery.state is not DeliveryState.AWAITING_COMMITMENT:
+            delivery.finished_at = now
         detail = {
             "sop_instance_uid": one.sop_instance_uid,
-            "target": str(remote),
+            "target": str(recipient),
             "attempts": delivery.attempts,
             "status": outcome.status,
             "outcome": delivery.reason,

@@ -30,8 +30,16 @@ class EventKind(Enum):
     RESULT_DAMAGED = "result damaged"
     RESULT_REQUEUED = "result requeued"
     TARGET_UNREACHABLE = "target unreachable"
+    RESULT_COMMITTED = "result committed"
+    RESULT_NOT_COMMITTED = "result not committed"
+    COMMITMENT_REPORTED = "commitment reported"
+    COMMITMENT_DROPPED = "commitment dropped"
+    STORAGE_REFUSES = "storage refuses"
+    STORAGE_TAKES = "storage takes again"
     STUDY_REMOVED = "study removed"
     FILES_REMOVED = "files removed"
+    PART_STARTED = "part started"
+    PART_STOPPED = "part stopped"
 
 
 def record(

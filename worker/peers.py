@@ -45,7 +45,7 @@ def enter_targets(session: Session, targets: Sequence[Target]) -> None:
             for column, value in address.items():
                 setattr(peer, column, value)
             peer.failures, peer.next_attempt_at = 0, None
-        peer.results = results
+        peer.results, peer.commits = results, target.commit
         peer.configured = True
     named = {target.name for target in targets}
     for peer in session.scalars(select(Peer).where(Peer.configured)):

@@ -7,14 +7,18 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from dicom_io.commitment_service import CommitmentService
 from dicom_io.listener import Listener
 from dicom_io.storage import InstanceStore
+from worker.backoff import Backoff
 from worker.clock import utc_now
-from worker.connections import listener_configuration
+from worker.commitment_register import DatabaseCommitmentRegister, ReportRules
+from worker.connections import listener_configuration, return_address
 from worker.database import Database
 from worker.embedded_broker import broker_url, prepare_embedded_broker
 from worker.intake import DatabaseIntake
@@ -24,6 +28,7 @@ from worker.queueing import Waker, create_app
 from worker.record_keeping import record_keeping
 from worker.settings import Settings
 from worker.signs_of_life import EVERY_SECONDS, LISTENER, SWEEPER, show_sign_of_life
+from worker.storage_watch import StorageWatch
 from worker.sweeping import Sweeper, SweepRules
 
 _LOG = logging.getLogger(__name__)
@@ -48,10 +53,11 @@ def run_listener(settings: Settings, stop: threading.Event) -> None:
         StorageError: the store cannot be written.
     """
     database = _open_database(settings)
-    store = InstanceStore(settings.store_directory, settings.low_water_mark_mib * 1024 * 1024)
+    store = InstanceStore(settings.store_directory, settings.low_water_mark_bytes)
+    name = f"{socket.gethostname()}:{settings.listener_port}"
     intake = DatabaseIntake(
         database,
-        f"{socket.gethostname()}:{settings.listener_port}",
+        name,
         settings.quiet,
         settings.longest_wait,
         store=store,
@@ -59,19 +65,37 @@ def run_listener(settings: Settings, stop: threading.Event) -> None:
     abandoned = intake.close_abandoned_associations()
     if abandoned:
         _LOG.warning("closed %d associations that an earlier listener left open", abandoned)
-    with Listener(listener_configuration(settings), store, intake):
+    commitment = CommitmentService(_commitment_register(settings, database, store, name))
+    storage_watch = StorageWatch(database, store)
+    with Listener(listener_configuration(settings), store, intake, commitment), commitment:
         next_sign = time.monotonic()
         while True:
             try:
                 intake.retry_unrecorded()
                 if time.monotonic() >= next_sign:
                     show_sign_of_life(database, LISTENER, utc_now())
+                    storage_watch.look()
                     next_sign = time.monotonic() + EVERY_SECONDS
             except SQLAlchemyError as cause:
                 _LOG.warning("the database is away (%s)", type(cause).__name__)
             if stop.wait(_LISTENER_PAUSE_SECONDS):
                 break
     database.close()
+
+
+def _commitment_register(
+    settings: Settings, database: Database, store: InstanceStore, listener: str
+) -> DatabaseCommitmentRegister:
+    return DatabaseCommitmentRegister(
+        database,
+        store,
+        listener,
+        partial(return_address, settings),
+        ReportRules(
+            Backoff(settings.retry_seconds, settings.longest_retry_seconds),
+            settings.give_up_after,
+        ),
+    )
 
 
 def run_sweeper(settings: Settings, stop: threading.Event) -> None:

@@ -55,6 +55,8 @@ class Settings(BaseSettings):
         targets: where results are sent.
         connection_timeout_seconds: time for the connection to a target, TLS included.
         response_timeout_seconds: time for a target's answer to one object.
+        dicomweb_authorization: Authorization header for DICOMweb targets; a secret.
+        dicomweb_trusted: PEM file of authorities of DICOMweb targets; None trusts the system's.
         commitment_wait_seconds: a target that has not reported storage commitment within this time
             is asked again.
         model_directory: weights and card of the model.
@@ -107,6 +109,8 @@ class Settings(BaseSettings):
     quiet_seconds: float = Field(default=3.0, ge=0, le=3600)
     longest_wait_seconds: float = Field(default=600.0, gt=0)
     targets: Annotated[tuple[Target, ...], NoDecode] = ()
+    dicomweb_authorization: str | None = None
+    dicomweb_trusted: Path | None = None
     connection_timeout_seconds: float = Field(default=10.0, gt=0)
     response_timeout_seconds: float = Field(default=60.0, gt=0)
     commitment_wait_seconds: float = Field(default=600.0, ge=1)
@@ -154,7 +158,14 @@ class Settings(BaseSettings):
     def _split_allowed_peers(cls, value: Any) -> Any:
         return split_list(value)
 
-    @field_validator("home", "model_directory", "tls_certificate", "tls_private_key", "tls_trusted")
+    @field_validator(
+        "home",
+        "model_directory",
+        "tls_certificate",
+        "tls_private_key",
+        "tls_trusted",
+        "dicomweb_trusted",
+    )
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().absolute()
@@ -199,6 +210,11 @@ class Settings(BaseSettings):
     def store_directory(self) -> Path:
         """Folder of the received and the made instances."""
         return self.home / "store"
+
+    @property
+    def low_water_mark_bytes(self) -> int:
+        """``low_water_mark_mib`` in bytes."""
+        return self.low_water_mark_mib << 20
 
     @property
     def broker_directory(self) -> Path:

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session, aliased
 from worker.studies import Step, StudyState
 from worker.study_steps import take_step
 from worker.tables import (
+    UNSETTLED,
     Delivery,
     DeliveryState,
     Inference,
@@ -40,7 +41,7 @@ def settle_study(session: Session, study_key: int, now: datetime) -> bool:
     pending = session.scalar(
         select(func.count())
         .select_from(Delivery)
-        .where(Delivery.study_key == study_key, Delivery.state == DeliveryState.PENDING)
+        .where(Delivery.study_key == study_key, Delivery.state.in_(UNSETTLED))
     )
     if pending:
         return False

@@ -12,6 +12,7 @@ from dicom_io.errors import RejectionReason
 from dicom_io.storage import InstanceStore
 from worker.peers import address_of
 from worker.retention import held
+from worker.storage_watch import storage_status
 from worker.studies import StudyState
 from worker.tables import Delivery, Inference, InferenceState, Instance, Peer, Result, Study
 
@@ -47,7 +48,7 @@ def read_status(session: Session, store: InstanceStore, query: StatusQuery) -> d
 
     Returns:
         ``studies``, the latest first; ``counts`` of all studies by state; what is ``held`` on the
-        disk; ``targets``.
+        disk; ``storage``; ``targets``.
     """
     statement = (
         select(Study)
@@ -72,6 +73,7 @@ def read_status(session: Session, store: InstanceStore, query: StatusQuery) -> d
     return {
         "counts": {state.value: count for state, count in counts},
         "held": _held(session),
+        "storage": storage_status(session, store),
         "targets": [_target(peer) for peer in session.scalars(select(Peer).order_by(Peer.name))],
         "studies": [_study(study, store) for study in session.scalars(statement)],
     }
@@ -122,6 +124,12 @@ def print_status(status: dict[str, Any], console: Console) -> None:
         f"the oldest finished {holding['oldest_finished_at'] or '-'}",
         highlight=False,
     )
+    if status["storage"]["problem"]:
+        console.print(
+            f"[red]no instance is taken: {status['storage']['problem']} "
+            f"({status['storage']['path']})[/red]",
+            highlight=False,
+        )
     counts = ", ".join(f"{count} {state}" for state, count in status["counts"].items())
     console.print(f"all studies: {counts or 'none'}", highlight=False)
 

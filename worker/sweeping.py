@@ -16,7 +16,7 @@ from worker.queueing import QUEUES, READING_QUEUE
 from worker.settling import settle_study
 from worker.studies import Step, StudyState
 from worker.study_steps import take_step
-from worker.tables import Delivery, DeliveryState, Peer, Study
+from worker.tables import UNSETTLED, Delivery, Peer, Study
 
 
 class Wakes(Protocol):
@@ -179,7 +179,7 @@ class Sweeper:
             select(Delivery.delivery_key)
             .where(
                 Delivery.peer_key == Peer.peer_key,
-                Delivery.state == DeliveryState.PENDING,
+                Delivery.state.in_(UNSETTLED),
                 Delivery.next_attempt_at <= now,
             )
             .exists()
@@ -206,7 +206,7 @@ class Sweeper:
         """Studies whose deliveries are settled are closed, where their sender could not do it."""
         pending = (
             select(Delivery.delivery_key)
-            .where(Delivery.study_key == Study.study_key, Delivery.state == DeliveryState.PENDING)
+            .where(Delivery.study_key == Study.study_key, Delivery.state.in_(UNSETTLED))
             .exists()
         )
         with self._database.reading() as session:

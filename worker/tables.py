@@ -18,6 +18,7 @@ from sqlalchemy import (
     MetaData,
     String,
     UniqueConstraint,
+    false,
 )
 from sqlalchemy import Enum as EnumColumn
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
@@ -56,17 +57,22 @@ class UtcDateTime(TypeDecorator[datetime]):
 class DeliveryState(Enum):
     """Where the sending of one result to one target stands.
 
+    ``awaiting commitment`` is stored by a target that is asked to commit to keep it.
     ``substituted`` is final: the target does not take this kind, and another that stands in for it
     was entered. ``not taken`` is final too, nothing stands in; it is no failure as long as the
     target took another result of the film.
     """
 
     PENDING = "pending"
+    AWAITING_COMMITMENT = "awaiting commitment"
     DELIVERED = "delivered"
     SUBSTITUTED = "substituted"
     NOT_TAKEN = "not taken"
     FAILED = "failed"
     SUPERSEDED = "superseded"
+
+
+UNSETTLED = (DeliveryState.PENDING, DeliveryState.AWAITING_COMMITMENT)
 
 
 class InferenceState(Enum):
@@ -299,6 +305,7 @@ class Peer(Table):
         url: root of a DICOMweb service; None for a remote AE.
         results: its profile, the kinds of result that it gets, e.g. ``seg+sc``.
         configured: whether the settings name it now.
+        commits: whether a result is delivered only when it has committed to keep it.
         failures: associations in a row that failed.
         next_attempt_at: not to be called before this; None is at once.
         last_failure: what the last association failed of.
@@ -317,6 +324,7 @@ class Peer(Table):
     url: Mapped[str | None] = mapped_column(String(512))
     results: Mapped[str] = mapped_column(String(64), server_default="seg+sc")
     configured: Mapped[bool] = mapped_column(default=True)
+    commits: Mapped[bool] = mapped_column(default=False, server_default=false())
     failures: Mapped[int] = mapped_column(default=0)
     next_attempt_at: Mapped[datetime | None]
     last_failure: Mapped[str | None] = mapped_column(String(REASON_LENGTH))
@@ -331,7 +339,7 @@ class Delivery(Table):
     Attributes:
         instead_of: the kind in whose place it is sent, where the target's profile does not name it.
         attempts: counted before the association is opened.
-        next_attempt_at: not to be sent before this.
+        next_attempt_at: not to be sent before this, or not to be asked for.
         status: the target's last C-STORE or HTTP status; None if it never answered.
         reason: what the last attempt came to, in words.
     """

@@ -7,22 +7,28 @@ over a fork; so this module imports the model only when a process opens.
 import logging
 import os
 from collections.abc import Sequence
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from pydicom import Dataset
 
+from dicom_io.commitment_service import request_commitment
+from dicom_io.dicomweb import DicomWebService
+from dicom_io.dicomweb_storage import store
 from dicom_io.errors import ImageRejected
 from dicom_io.findings import ModelIdentity
 from dicom_io.phantom import draw_phantom, phantom_dataset
 from dicom_io.result_set import build_result_set
-from dicom_io.sender import RemoteAE, SendOutcome, send
+from dicom_io.sender import SendOutcome, send
 from dicom_io.storage import InstanceStore
 from dicom_io.uids import ResultKind
 from worker.backoff import Backoff
 from worker.clock import utc_now
-from worker.connections import remote_at, require_usable_tls_files
+from worker.commitment_requests import CommitmentRequester, CommitmentRules
+from worker.connections import remote_at, require_usable_tls_files, web_service_at
 from worker.database import Database
-from worker.delivery import DeliveryRules, ResultSender
+from worker.delivery import DeliveryRules, Recipient, ResultSender
 from worker.models import register_model
 from worker.peers import enter_targets
 from worker.settings import Settings
@@ -49,13 +55,17 @@ class WorkerProcess:
         self.database = Database(settings.resolved_database_url)
         self.database.wait_until_reachable()
         self.database.require_current_schema()
-        self.store = InstanceStore(
-            settings.store_directory, settings.low_water_mark_mib * 1024 * 1024
-        )
+        self.store = InstanceStore(settings.store_directory, settings.low_water_mark_bytes)
         with self.database.writing() as session:
             enter_targets(session, settings.targets)
         require_usable_tls_files(settings)
         self.sender = ResultSender(self.database, self.store, self._send, delivery_rules(settings))
+        self.commitments = CommitmentRequester(
+            self.database,
+            request_commitment,
+            partial(remote_at, settings),
+            commitment_rules(settings),
+        )
         self.reader = self._make_reader() if reads else None
 
     def read_study(self, study_key: int) -> list[int]:
@@ -65,16 +75,22 @@ class WorkerProcess:
         return self.reader.read_study(study_key)
 
     def deliver_to(self, peer_key: int) -> None:
-        """Send what is due to a target; see ``ResultSender.deliver_to``."""
+        """Send what is due to a target, and ask it to commit to what it has, where it is to."""
         self.sender.deliver_to(peer_key)
+        self.commitments.ask(peer_key)
 
     def answer_heartbeat(self, queue: str) -> None:
         """Note that a task of this queue was taken just now."""
         show_sign_of_life(self.database, queue, utc_now())
 
-    def _send(self, paths: Sequence[Path], remote: RemoteAE) -> list[SendOutcome]:
+    def _send(self, paths: Sequence[Path], recipient: Recipient) -> list[SendOutcome]:
         """Send as the settings say that this target is called."""
-        return send(paths, remote_at(self._settings, remote.ae_title, remote.host, remote.port))
+        if isinstance(recipient, DicomWebService):
+            return store(paths, web_service_at(self._settings, recipient.url))
+        return send(
+            paths,
+            remote_at(self._settings, recipient.ae_title, recipient.host, recipient.port),
+        )
 
     def _make_reader(self) -> StudyReader:
         from model.predictor import Predictor
@@ -112,6 +128,15 @@ def delivery_rules(settings: Settings) -> DeliveryRules:
         ae_title=settings.ae_title,
         lease=settings.lease,
         batch=settings.send_batch,
+        backoff=Backoff(settings.retry_seconds, settings.longest_retry_seconds),
+        give_up_after=settings.give_up_after,
+    )
+
+
+def commitment_rules(settings: Settings) -> CommitmentRules:
+    """The settings' rules of asking targets for storage commitment."""
+    return CommitmentRules(
+        wait=timedelta(seconds=settings.commitment_wait_seconds),
         backoff=Backoff(settings.retry_seconds, settings.longest_retry_seconds),
         give_up_after=settings.give_up_after,
     )

@@ -145,6 +145,19 @@ def ask(
         ) from cause
 
 
+def require_reachable(service: DicomWebService) -> None:
+    """Ask a service whether it is there, as a C-ECHO asks a remote AE: by a search for one study.
+
+    Raises:
+        AssociationFailed: it is not there, refuses us, or does not search.
+    """
+    with web_session(service) as session:
+        headers = {"Accept": "application/dicom+json"}
+        answer = ask(session, service, "GET", "/studies?limit=1", headers)
+    if answer.status not in (HTTPStatus.OK, HTTPStatus.NO_CONTENT):
+        raise AssociationFailed(f"{service} answered HTTP {answer.status} to a search", False)
+
+
 def require_service(service: DicomWebService, status: int) -> None:
     """Refuse answers that are about the service or about us, not about objects.
 

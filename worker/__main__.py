@@ -131,7 +131,7 @@ def requeue(
 
 @application.command()
 def peers(
-    with_echo: Annotated[bool, typer.Option("--echo", help="Ask each whether it is there.")] = False,
+    with_echo: Annotated[bool, typer.Option("--echo", help="Ask each if it is there.")] = False,
 ) -> None:
     """List the targets and how sending to them goes."""
     settings, database = open_database()

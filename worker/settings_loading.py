@@ -22,7 +22,7 @@ from worker.settings import PREFIX, Settings
 
 SETTINGS_FILE_VARIABLE: Final = "MULTIMIX_SETTINGS_FILE"
 DEFAULT_SETTINGS_FILE: Final = "multimix.toml"
-SECRET_SETTINGS: Final = ("database_url", "broker_url")
+SECRET_SETTINGS: Final = ("database_url", "broker_url", "dicomweb_authorization")
 _FILE_SUFFIX: Final = "_FILE"
 _LONGEST_SECRET: Final = 4096
 # Variables with our prefix that are no settings of the node.
@@ -82,6 +82,8 @@ def shown_value(settings: Settings, name: str) -> str:
     value = getattr(settings, name)
     if name in ("database_url", "broker_url") and value:
         return make_url(value).render_as_string(hide_password=True)
+    if name == "dicomweb_authorization" and value:
+        return "***"
     if isinstance(value, tuple):
         return ", ".join(str(item) for item in value) or "(none)"
     return "(embedded)" if value is None else str(value)

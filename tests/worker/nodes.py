@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +66,18 @@ class RunningNode:
 
     def command(self, *arguments: str) -> str:
         """Run ``python -m worker`` with this node's settings and give what it prints."""
-        done = subprocess.run(
+        done = self._run(arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def refused_command(self, *arguments: str) -> str:
+        """Run a command that must not succeed, and give what it says."""
+        done = self._run(arguments)
+        assert done.returncode != 0, done.stdout
+        return done.stdout + done.stderr
+
+    def _run(self, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             [sys.executable, "-m", "worker", *arguments],
             env=self.environment,
             cwd=self.folder,
@@ -75,8 +86,6 @@ class RunningNode:
             timeout=60,
             check=False,
         )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
 
 
 @contextmanager

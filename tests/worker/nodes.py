@@ -94,7 +94,7 @@ def running_node(
 ) -> Iterator[RunningNode]:
     """Run ``python -m worker up``; further settings by their names, in lower case."""
     folder.mkdir(parents=True, exist_ok=True)
-    port = free_port()
+    port = int(settings.get("listener_port", free_port()))
     values = {
         "home": str(folder / "home"),
         "listener_port": str(port),

@@ -28,6 +28,7 @@ from dicom_io.part10 import dataset_offset, encode_dataset, file_header
 
 _OUT_OF_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
 _ABANDONED_AFTER_SECONDS: Final = 600.0
+_LONGEST_HEADER: Final = 1024
 _META_DIGITS: Final = 16
 _PROBE_BYTES: Final = 4096
 
@@ -251,6 +252,26 @@ class InstanceStore:
         except ValueError as cause:
             raise StorageError(f"{relative_path} is damaged: {cause}") from cause
 
+    def dataset_length(self, relative_path: str) -> int:
+        """Bytes of an instance's encoded dataset, without reading it.
+
+        Args:
+            relative_path: as in ``StoredInstance``.
+
+        Raises:
+            StorageError: the file is missing or is not one that this store wrote.
+        """
+        with (
+            _as_storage_error(f"read {relative_path}"),
+            self.path_of(relative_path).open("rb") as file,
+        ):
+            head = file.read(_LONGEST_HEADER)
+            size = os.fstat(file.fileno()).st_size
+        try:
+            return size - dataset_offset(head)
+        except ValueError as cause:
+            raise StorageError(f"{relative_path} is damaged: {cause}") from cause
+
     def verify(self, relative_path: str, sha256: str) -> None:
         """Check that an instance is still what was stored.
 
@@ -268,9 +289,13 @@ class InstanceStore:
                 "restore it from the source"
             )
 
-    def relative_paths(self) -> Iterator[str]:
-        """The paths of all instances, in no particular order, to compare with a database."""
-        for path in self._instances.glob("??/??/*.dcm"):
+    def relative_paths(self, first_digits: str = "??") -> Iterator[str]:
+        """The paths of all instances, in no particular order, to compare with a database.
+
+        Args:
+            first_digits: two hexadecimal digits, to get one of 256 parts; the default gets all.
+        """
+        for path in self._instances.glob(f"{first_digits}/??/*.dcm"):
             yield path.relative_to(self.root).as_posix()
 
     def quarantined_paths(self) -> Iterator[str]:

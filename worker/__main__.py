@@ -19,6 +19,7 @@ from worker.clock import utc_now
 from worker.command_start import open_database, start_part
 from worker.commands_audit import application as audit_commands
 from worker.commands_fetch import application as fetch_commands
+from worker.commands_store import application as store_commands
 from worker.connections import remote_at, web_service_at
 from worker.database import Database
 from worker.node import run_node
@@ -39,6 +40,7 @@ application = typer.Typer(
 )
 application.add_typer(audit_commands)
 application.add_typer(fetch_commands)
+application.add_typer(store_commands)
 output = Console(soft_wrap=True)
 
 

@@ -34,6 +34,7 @@ class EventKind(Enum):
     RESULT_NOT_COMMITTED = "result not committed"
     COMMITMENT_REPORTED = "commitment reported"
     COMMITMENT_DROPPED = "commitment dropped"
+    FILE_DAMAGED = "file damaged"
     STORAGE_REFUSES = "storage refuses"
     STORAGE_TAKES = "storage takes again"
     STUDY_REMOVED = "study removed"

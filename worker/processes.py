@@ -25,6 +25,7 @@ from worker.intake import DatabaseIntake
 from worker.peers import enter_targets
 from worker.periodic import working_beside
 from worker.queueing import Waker, create_app
+from worker.reconciling import Reconciler, reconcile_quietly
 from worker.record_keeping import record_keeping
 from worker.settings import Settings
 from worker.signs_of_life import EVERY_SECONDS, LISTENER, SWEEPER, show_sign_of_life
@@ -67,6 +68,10 @@ def run_listener(settings: Settings, stop: threading.Event) -> None:
         _LOG.warning("closed %d associations that an earlier listener left open", abandoned)
     commitment = CommitmentService(_commitment_register(settings, database, store, name))
     storage_watch = StorageWatch(database, store)
+    reconciliation = threading.Thread(
+        target=reconcile_quietly, args=(Reconciler(database, store, intake), stop), daemon=True
+    )
+    reconciliation.start()
     with Listener(listener_configuration(settings), store, intake, commitment), commitment:
         next_sign = time.monotonic()
         while True:
@@ -80,6 +85,7 @@ def run_listener(settings: Settings, stop: threading.Event) -> None:
                 _LOG.warning("the database is away (%s)", type(cause).__name__)
             if stop.wait(_LISTENER_PAUSE_SECONDS):
                 break
+    reconciliation.join()
     database.close()
 
 

@@ -1,0 +1,141 @@
+import os
+import shutil
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import select
+
+from dicom_io.storage import InstanceStore
+from dicom_io.uids import MANUFACTURER_MODEL_NAME
+from tests.dicom_io.peers import encoded, radiograph
+from worker.intake import DatabaseIntake
+from worker.reconciling import Reconciler
+from worker.studies import StudyState
+from worker.tables import Event, Instance, Study
+
+OLD = 3600
+
+
+@pytest.fixture
+def store(tmp_path):
+    return InstanceStore(tmp_path / "store")
+
+
+def keep(store, film, age_seconds=OLD):
+    stored = store.keep(
+        encoded(film),
+        transfer_syntax_uid=film.file_meta.TransferSyntaxUID,
+        sop_class_uid=film.SOPClassUID,
+        sop_instance_uid=film.SOPInstanceUID,
+    )
+    path = store.path_of(stored.relative_path)
+    written = path.stat().st_mtime - age_seconds
+    os.utime(path, (written, written))
+    return stored
+
+
+def reconciler(database, store, **options):
+    intake = DatabaseIntake(database, "listener", timedelta(), timedelta(seconds=60))
+    return Reconciler(database, store, intake, **options)
+
+
+def rows_of(database, column):
+    with database.reading() as session:
+        return list(session.scalars(select(column)))
+
+
+def test_an_instance_without_a_row_is_entered_and_its_study_becomes_ready(database, store):
+    film = radiograph()
+    keep(store, film)
+    found = reconciler(database, store).reconcile()
+    assert len(found.entered) == found.files == 1
+    assert rows_of(database, Instance.sop_instance_uid) == [film.SOPInstanceUID]
+    with database.reading() as session:
+        study = session.scalars(select(Study)).one()
+    assert study.state is StudyState.RECEIVED
+    assert study.ready_at <= study.last_change_at + timedelta(seconds=1)
+    again = reconciler(database, store).reconcile()
+    assert again.is_clean
+    assert again.files == 1
+
+
+def test_a_file_that_was_written_just_now_is_left_to_whoever_writes_it(database, store):
+    keep(store, radiograph(), age_seconds=0)
+    found = reconciler(database, store).reconcile()
+    assert found.is_clean
+    assert rows_of(database, Instance.sop_instance_uid) == []
+
+
+def test_a_result_without_a_row_is_deleted(database, store):
+    film = radiograph()
+    film.ManufacturerModelName = MANUFACTURER_MODEL_NAME
+    stored = keep(store, film)
+    found = reconciler(database, store).reconcile()
+    assert found.results_deleted == [stored.relative_path]
+    assert not store.path_of(stored.relative_path).exists()
+    assert rows_of(database, Study.study_key) == []
+
+
+def test_what_is_no_dicom_object_stays_and_is_told(database, store):
+    stored = keep(store, radiograph())
+    path = store.path_of(stored.relative_path)
+    path.write_bytes(b"\0" * 200)
+    os.utime(path, (1, 1))
+    found = reconciler(database, store).reconcile()
+    assert found.unreadable == [stored.relative_path]
+    assert path.exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "list_name"),
+    [
+        (lambda path: path.unlink(), "missing"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-2]), "changed"),
+        (lambda path: path.write_bytes(b""), "changed"),
+    ],
+)
+def test_a_row_without_its_file_is_told_in_the_log(database, store, damage, list_name):
+    stored = keep(store, radiograph())
+    reconciler(database, store).reconcile()
+    damage(store.path_of(stored.relative_path))
+    found = reconciler(database, store).reconcile()
+    assert getattr(found, list_name) == [stored.relative_path]
+    with database.reading() as session:
+        event = session.scalars(select(Event).where(Event.kind == "file damaged")).one()
+    assert event.detail["path"] == stored.relative_path
+    assert event.study_key is not None
+
+
+def test_looking_alone_changes_nothing(database, store):
+    stored = keep(store, radiograph())
+    found = reconciler(database, store, repair=False).reconcile()
+    assert found.entered == [stored.relative_path]
+    assert rows_of(database, Study.study_key) == []
+
+
+def test_of_many_instances_only_those_without_a_row_are_entered(database, store):
+    intake = DatabaseIntake(database, "listener", timedelta(), timedelta(seconds=60))
+    films = [radiograph(number, study=number % 3) for number in range(40)]
+    for film in films[:30]:
+        keep(store, film)
+    Reconciler(database, store, intake).reconcile()
+    late = [keep(store, film).relative_path for film in films[30:]]
+    found = Reconciler(database, store, intake).reconcile()
+    assert sorted(found.entered) == sorted(late)
+    assert found.files == len(films)
+
+
+def test_it_stops_when_it_is_told_to(database, store):
+    for number in range(20):
+        keep(store, radiograph(number))
+    assert reconciler(database, store).reconcile(should_stop=lambda: True).files == 0
+
+
+def test_a_store_that_was_restored_without_its_database_is_read_again(database, store, tmp_path):
+    film = radiograph()
+    stored = keep(store, film)
+    copied = InstanceStore(tmp_path / "restored")
+    shutil.copytree(store.root, copied.root, dirs_exist_ok=True)
+    found = reconciler(database, copied).reconcile()
+    assert found.entered == [stored.relative_path]
+    assert rows_of(database, Study.study_uid) == [film.StudyInstanceUID]

@@ -1,0 +1,256 @@
+"""Store and database compared both ways: what a crash, a full disk or a restored backup left apart.
+
+A file that no row names was never acknowledged, or the database is older than the store: a received
+one is entered as if it came now, a result of ours is deleted, since reading again makes the same
+one. A row whose file is gone or has another length is told in the event log; the study that needs
+it fails with its reason.
+"""
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from pydicom import dcmread
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from dicom_io.access_control import AssociationFacts
+from dicom_io.errors import MultiMixError, StorageError
+from dicom_io.instance_header import read_identifiers
+from dicom_io.intake import Intake
+from dicom_io.storage import InstanceStore
+from dicom_io.storage_service import keep_instance
+from dicom_io.uids import MANUFACTURER_MODEL_NAME
+from worker.clock import utc_now
+from worker.database import Database
+from worker.events import EventKind, record
+from worker.tables import FileToRemove, Instance, InstanceConflict, Result
+
+_LOG = logging.getLogger(__name__)
+
+# A younger file may be about to get its row from a process that is at work.
+SETTLED_AFTER_SECONDS: Final = 600.0
+_FOLDERS: Final = tuple(f"{number:02x}" for number in range(256))
+_CALLING: Final = "RECONCILER"
+
+
+@dataclass
+class Differences:
+    """What was found, and what was done about it.
+
+    Attributes:
+        files: looked at on the disk.
+        entered: received instances that no row named, entered now.
+        results_deleted: results that no row named.
+        unreadable: files that no row names and that are no DICOM objects; they stay.
+        missing: paths of rows whose file is gone.
+        changed: paths of rows whose file has another length.
+    """
+
+    files: int = 0
+    entered: list[str] = field(default_factory=list)
+    results_deleted: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether every file had its row and every row its file."""
+        found = (self.entered, self.results_deleted, self.unreadable, self.missing, self.changed)
+        return not any(found)
+
+
+@dataclass(frozen=True)
+class _Named:
+    """What a row says of a file; the length is None where the row does not know it."""
+
+    size: int | None = None
+    study_key: int | None = None
+    must_be_there: bool = True
+
+
+class Reconciler:
+    """Compares a store with a database, one of 256 folders at a time, so that memory is bounded.
+
+    Args:
+        database: with the current schema.
+        store: the files.
+        intake: where instances without a row are entered.
+        settled_after_seconds: age below which a file without a row is left alone.
+        repair: whether to enter and delete; else only to look.
+        now: the clock.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        store: InstanceStore,
+        intake: Intake,
+        *,
+        settled_after_seconds: float = SETTLED_AFTER_SECONDS,
+        repair: bool = True,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._intake = intake
+        self._settled_after_seconds = settled_after_seconds
+        self._repair = repair
+        self._now = now
+
+    def reconcile(self, should_stop: Callable[[], bool] = lambda: False) -> Differences:
+        """Compare everything once.
+
+        Args:
+            should_stop: asked between folders; what is left is looked at next time.
+
+        Raises:
+            StorageError: the store cannot be read.
+        """
+        found = Differences()
+        if self._repair:
+            self._store.remove_abandoned_parts()
+        for folder in _FOLDERS:
+            if should_stop():
+                break
+            self._compare(folder, found)
+        self._tell(found)
+        return found
+
+    def _compare(self, folder: str, found: Differences) -> None:
+        # Rows first: a file that is deleted in between then looks missing, and is asked for again.
+        with self._database.reading() as session:
+            named = dict(_named_files(session, f"instances/{folder}/"))
+        present = set(self._store.relative_paths(folder))
+        found.files += len(present)
+        for path in sorted(present - named.keys()):
+            if self._is_settled(path) and not self._is_named_now(path):
+                self._settle_orphan(path, found)
+        for path, row in sorted(named.items()):
+            if path not in present:
+                if row.must_be_there and self._is_named_now(path):
+                    found.missing.append(path)
+                    self._report(path, row, "its file is gone")
+            elif row.size is not None and not self._has_length(path, row.size):
+                found.changed.append(path)
+                self._report(path, row, "its file has another length")
+
+    def _is_settled(self, path: str) -> bool:
+        try:
+            written = self._store.path_of(path).stat().st_mtime
+        except FileNotFoundError:
+            return False
+        return time.time() - written >= self._settled_after_seconds
+
+    def _is_named_now(self, path: str) -> bool:
+        with self._database.reading() as session:
+            return next(_named_files(session, path), None) is not None
+
+    def _has_length(self, path: str, size: int) -> bool:
+        try:
+            return self._store.dataset_length(path) == size
+        except StorageError:
+            return False
+
+    def _settle_orphan(self, path: str, found: Differences) -> None:
+        try:
+            dataset = dcmread(
+                self._store.path_of(path),
+                stop_before_pixels=True,
+                specific_tags=["ManufacturerModelName"],
+            )
+            meta = {
+                "transfer_syntax_uid": str(dataset.file_meta.TransferSyntaxUID),
+                "sop_class_uid": str(dataset.file_meta.MediaStorageSOPClassUID),
+                "sop_instance_uid": str(dataset.file_meta.MediaStorageSOPInstanceUID),
+            }
+        except Exception as cause:  # noqa: BLE001 - pydicom raises whatever it likes
+            _LOG.error("%s has no row and is not readable (%s)", path, type(cause).__name__)
+            found.unreadable.append(path)
+            return
+        if dataset.get("ManufacturerModelName") == MANUFACTURER_MODEL_NAME:
+            found.results_deleted.append(path)
+            if self._repair:
+                self._store.remove(path)
+        else:
+            found.entered.append(path)
+            if self._repair:
+                self._enter(path, meta)
+
+    def _enter(self, path: str, meta: Mapping[str, str]) -> None:
+        """Enter an instance as if it had just come."""
+        encoded = self._store.read_encoded_dataset(path)
+        identifiers = read_identifiers(encoded, meta["transfer_syntax_uid"])
+        facts = AssociationFacts(str(uuid.uuid4()), _CALLING, _CALLING, "store", self._now())
+        self._intake.association_accepted(facts)
+        try:
+            instance = keep_instance(self._store, encoded, identifiers, **meta)
+            self._intake.instance_stored(facts, instance)
+        finally:
+            self._intake.association_ended(facts, released=True)
+
+    def _report(self, path: str, row: _Named, problem: str) -> None:
+        _LOG.error("%s is named by a row, but %s; restore it from a backup", path, problem)
+        if not self._repair:
+            return
+        with self._database.writing() as session:
+            record(
+                session,
+                EventKind.FILE_DAMAGED,
+                self._now(),
+                study_key=row.study_key,
+                detail={"path": path, "problem": problem},
+            )
+
+    def _tell(self, found: Differences) -> None:
+        if found.is_clean:
+            return
+        _LOG.warning(
+            "store and database differed: %d instances %s, %d results without a row, "
+            "%d unreadable files, %d files missing, %d changed",
+            len(found.entered),
+            "entered" if self._repair else "to be entered",
+            len(found.results_deleted),
+            len(found.unreadable),
+            len(found.missing),
+            len(found.changed),
+        )
+
+
+def _named_files(session: Session, beginning: str) -> Iterator[tuple[str, _Named]]:
+    """Every path of the database that begins like this, with what is known of its file."""
+    instances = select(Instance.relative_path, Instance.size, Instance.study_key)
+    for path, size, study_key in session.execute(
+        instances.where(Instance.relative_path.startswith(beginning, autoescape=True))
+    ):
+        yield path, _Named(size, study_key)
+    results = select(Result.relative_path, Result.study_key)
+    for path, study_key in session.execute(
+        results.where(Result.relative_path.startswith(beginning, autoescape=True))
+    ):
+        yield path, _Named(None, study_key)
+    conflicts = select(InstanceConflict.relative_path)
+    for path in session.scalars(
+        conflicts.where(InstanceConflict.relative_path.startswith(beginning, autoescape=True))
+    ):
+        yield path, _Named()
+    to_remove = select(FileToRemove.relative_path)
+    for path in session.scalars(
+        to_remove.where(FileToRemove.relative_path.startswith(beginning, autoescape=True))
+    ):
+        yield path, _Named(must_be_there=False)
+
+
+def reconcile_quietly(reconciler: Reconciler, stop: threading.Event) -> None:
+    """Compare in the background of a part that has other work; a failure is logged."""
+    try:
+        reconciler.reconcile(stop.is_set)
+    except (MultiMixError, SQLAlchemyError) as cause:
+        _LOG.warning("store and database were not compared (%s)", type(cause).__name__)

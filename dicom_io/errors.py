@@ -5,6 +5,9 @@
     MultiMixError
     ├── SettingsError            a setting is missing or wrong; raised at start, names the setting
     ├── ImageRejected            the object is not a readable frontal chest radiograph; final
+    ├── DecodingError            the decoding process gave no answer; another attempt may get one
+    │   ├── DecoderCrashed       it ended, as it does when a codec reads where it must not
+    │   └── DecodingTimedOut     it took longer than is allowed, and was ended
     ├── StorageError             an instance could not be made durable
     │   ├── OutOfSpace           the disk is full or below its low-water mark; the sender may retry
     │   └── InstanceConflict     a SOP Instance UID came again with other bytes
@@ -35,6 +38,7 @@ class RejectionReason(Enum):
     TOO_LARGE = "more than 100 megapixels"
     TOO_SMALL = "fewer than 64 pixels in a row or column"
     UNDECODABLE = "the pixel data cannot be decoded"
+    TOO_MUCH_MEMORY = "decoding it takes more memory than is allowed"
     NOT_CHEST = "not a chest radiograph"
     NOT_FRONTAL = "not a frontal view"
     UNLIKE_TRAINING = "the image is unlike the films that the model learnt from"
@@ -66,6 +70,18 @@ class ImageRejected(MultiMixError):
     def __reduce__(self) -> tuple[type["ImageRejected"], tuple[RejectionReason, str]]:
         """Let the exception cross a process boundary with both of its parts."""
         return (ImageRejected, (self.reason, self.detail))
+
+
+class DecodingError(MultiMixError):
+    """The decoding process gave no answer; another attempt may get one."""
+
+
+class DecoderCrashed(DecodingError):
+    """The decoding process ended while it had a film in hand."""
+
+
+class DecodingTimedOut(DecodingError):
+    """The decoding process took longer over one step than is allowed, and was ended."""
 
 
 class StorageError(MultiMixError):

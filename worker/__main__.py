@@ -178,7 +178,8 @@ def batch(
     kinds = profile([name.strip() for name in results.split(",")])
     settings = load_settings()
     predictor = Predictor.load(settings.model_directory, settings.device)
-    print_summary(run_batch(source, out, predictor, kinds), out, output)
+    rows = run_batch(source, out, predictor, kinds, settings.decoding_limits)
+    print_summary(rows, out, output)
 
 
 @application.command()

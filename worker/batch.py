@@ -15,12 +15,12 @@ from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydicom import Dataset, dcmread
-from pydicom.errors import InvalidDicomError
+from pydicom import Dataset
 from rich.console import Console
 from rich.progress import track
 
-from dicom_io.errors import ImageRejected, RejectionReason
+from dicom_io.decoding import DecodingLimits, DecodingProcess
+from dicom_io.errors import DecodingError, ImageRejected, StorageError
 from dicom_io.result_profile import DEFAULT_PROFILE, profile_text
 from dicom_io.result_set import build_result_set
 from dicom_io.uids import ResultKind
@@ -75,6 +75,7 @@ def run_batch(
     out: Path,
     predictor: Predictor,
     kinds: frozenset[ResultKind] = DEFAULT_PROFILE,
+    limits: DecodingLimits | None = None,
 ) -> list[BatchRow]:
     """Read every file below a folder that has no row in ``OUT/results.csv`` yet.
 
@@ -83,6 +84,7 @@ def run_batch(
         out: created where needed; rows are appended as they are made.
         predictor: the model.
         kinds: which result objects to make of each film.
+        limits: of opening and decoding one file.
 
     Returns:
         All rows, those of earlier starts included.
@@ -92,10 +94,10 @@ def run_batch(
     done = _complete_rows(table)
     seen = {row.source for row in done}
     todo = [path for path in _files(source) if _relative(path, source) not in seen]
-    with table.open("a", newline="") as file:
+    with table.open("a", newline="") as file, DecodingProcess(limits) as decoding:
         writer = csv.DictWriter(file, fieldnames=COLUMNS)
         for path in track(todo, description="reading", disable=not todo):
-            row = _read_file(path, _relative(path, source), out, predictor, kinds)
+            row = _read_file(path, _relative(path, source), out, predictor, kinds, decoding)
             writer.writerow(asdict(row))
             file.flush()
             os.fsync(file.fileno())
@@ -115,14 +117,19 @@ def print_summary(rows: list[BatchRow], out: Path, console: Console) -> None:
 
 
 def _read_file(
-    path: Path, name: str, out: Path, predictor: Predictor, kinds: frozenset[ResultKind]
+    path: Path,
+    name: str,
+    out: Path,
+    predictor: Predictor,
+    kinds: frozenset[ResultKind],
+    decoding: DecodingProcess,
 ) -> BatchRow:
     """Read one file into a row; whatever is wrong with the file stays in the row."""
     sop_instance_uid = ""
     try:
-        dataset = _open(path)
+        dataset = decoding.open(path)
         sop_instance_uid = str(dataset.get("SOPInstanceUID", ""))
-        reading = read_radiograph(dataset, predictor)
+        reading = read_radiograph(dataset, predictor, decoding.decode)
         built = build_result_set(
             dataset, reading.display_hw, reading.findings, datetime.now(UTC), kinds
         )
@@ -130,6 +137,8 @@ def _read_file(
     except ImageRejected as rejection:
         reason = str(rejection).removeprefix("rejected: ")
         return BatchRow(name, sop_instance_uid, "rejected", reason)
+    except (DecodingError, StorageError) as problem:
+        return BatchRow(name, sop_instance_uid, "failed", str(problem))
     except Exception as problem:  # noqa: BLE001 - one bad file must never stop the rest
         # The text of a foreign error may quote the dataset; its kind never does.
         return BatchRow(name, sop_instance_uid, "failed", f"internal: {type(problem).__name__}")
@@ -147,13 +156,6 @@ def _read_file(
         model=f"{findings.model.name} {findings.model.version}",
         **paths,
     )
-
-
-def _open(path: Path) -> Dataset:
-    try:
-        return dcmread(path)
-    except (InvalidDicomError, OSError, ValueError, EOFError) as cause:
-        raise ImageRejected(RejectionReason.UNREADABLE) from cause
 
 
 def _write(dataset: Dataset, out: Path) -> str:

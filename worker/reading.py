@@ -4,6 +4,7 @@ The path of the data, in the order in which it happens. Worker tasks and the bat
 come through here, so both say the same of the same film.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,18 +37,22 @@ class Reading:
     lung_area_cm2: float | None
 
 
-def read_radiograph(dataset: Dataset, predictor: Predictor) -> Reading:
+def read_radiograph(
+    dataset: Dataset, predictor: Predictor, decode: Callable[[Dataset], Radiograph] = decode
+) -> Reading:
     """Read one radiograph.
 
     Args:
         dataset: a DICOM object with pixel data and file meta information.
         predictor: the model.
+        decode: decodes the object; that of a ``DecodingProcess`` where it comes from outside.
 
     Returns:
         The reading; the same for the same dataset and model.
 
     Raises:
         ImageRejected: the object is no readable frontal chest radiograph, and why.
+        DecodingError: a decoding process gave no answer.
     """
     require_frontal_chest(dataset)
     radiograph = decode(dataset)

@@ -15,6 +15,7 @@ from pydantic_settings import (
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+from dicom_io.decoding import DecodingLimits
 from dicom_io.errors import SettingsError
 from model import SHIPPED_MODEL
 from worker.addresses import AllowedPeer, Target, check_ae_title, split_list
@@ -68,6 +69,10 @@ class Settings(BaseSettings):
         retry_seconds: pause before something that failed is tried again; doubles each time.
         longest_retry_seconds: longest such pause.
         reading_time_limit_seconds: a reading task that runs longer is killed.
+        decode_time_limit_seconds: a film is given up for this attempt if opening it, or decoding
+            it, takes longer.
+        decode_memory_mib: address space of the process that decodes; one film of 100 megapixels
+            takes 3,500, one of 9 megapixels 800.
         visibility_timeout_seconds: the broker hands out a task again after this long.
         give_up_after_hours: a result that could not be sent for so long is set aside.
         send_batch: most objects that go over one association.
@@ -125,6 +130,8 @@ class Settings(BaseSettings):
     retry_seconds: float = Field(default=5.0, gt=0)
     longest_retry_seconds: float = Field(default=900.0, gt=0)
     reading_time_limit_seconds: int = Field(default=100, ge=1)
+    decode_time_limit_seconds: float = Field(default=30.0, gt=0)
+    decode_memory_mib: int = Field(default=4096, ge=512)
     visibility_timeout_seconds: int = Field(default=120, ge=2)
     give_up_after_hours: float = Field(default=72.0, gt=0)
     send_batch: int = Field(default=50, ge=1)
@@ -235,6 +242,11 @@ class Settings(BaseSettings):
     def lease(self) -> timedelta:
         """``lease_seconds`` as a duration."""
         return timedelta(seconds=self.lease_seconds)
+
+    @property
+    def decoding_limits(self) -> DecodingLimits:
+        """What reading one file may take."""
+        return DecodingLimits(self.decode_time_limit_seconds, self.decode_memory_mib << 20)
 
     @property
     def give_up_after(self) -> timedelta:

@@ -37,6 +37,12 @@ def _times(settings: "Settings") -> Iterator[str]:
             "reading_time_limit_seconds must be below visibility_timeout_seconds, else the "
             "broker hands out tasks that still run; lower the first or raise the second"
         )
+    # A film is opened and then decoded; whoever waits must outlive both.
+    if 2 * settings.decode_time_limit_seconds >= settings.reading_time_limit_seconds:
+        yield (
+            "decode_time_limit_seconds must be below half of reading_time_limit_seconds, else a "
+            "slow film ends its worker; lower the first or raise the second"
+        )
     for shorter, longer in (
         ("retry_seconds", "longest_retry_seconds"),
         ("quiet_seconds", "longest_wait_seconds"),

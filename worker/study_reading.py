@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from pydicom import Dataset
 from sqlalchemy.orm import Session
 
+from dicom_io.decoding_source import read_source
 from dicom_io.errors import ImageRejected, LeaseLost, MultiMixError
 from dicom_io.result_set import build_result_set
 from dicom_io.storage import InstanceStore
@@ -72,6 +74,7 @@ class StudyReader:
         store: where instances lie and results go.
         model_key: the model's row.
         read: turns one instance into a reading, or raises ``ImageRejected``.
+        open_file: reads a stored instance, or raises ``ImageRejected``.
         rules: how long and how often.
         now: the clock.
     """
@@ -84,11 +87,13 @@ class StudyReader:
         read: ReadInstance,
         rules: ReadingRules,
         now: Callable[[], datetime] = utc_now,
+        open_file: Callable[[Path], Dataset] = read_source,
     ) -> None:
         self._database = database
         self._store = store
         self._model_key = model_key
         self._read = read
+        self._open_file = open_file
         self._rules = rules
         self._now = now
 
@@ -170,7 +175,7 @@ class StudyReader:
     def _open(self, instance: Instance) -> Dataset:
         """Read the source, if it still is what was received."""
         self._store.verify(instance.relative_path, instance.sha256)
-        return self._store.read(instance.relative_path)
+        return self._open_file(self._store.path_of(instance.relative_path))
 
     def _build_results(
         self, instance: Instance, source: Dataset, reading: InstanceReading

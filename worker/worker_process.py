@@ -6,14 +6,16 @@ over a fork; so this module imports the model only when a process opens.
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from pydicom import Dataset
 
 from dicom_io.commitment_service import request_commitment
+from dicom_io.decoding import DecodingProcess
 from dicom_io.dicomweb import DicomWebService
 from dicom_io.dicomweb_storage import store
 from dicom_io.errors import ImageRejected
@@ -104,12 +106,21 @@ class WorkerProcess:
             identity = ModelIdentity(card.name, card.version, card.weights_sha256)
             model_key = register_model(session, identity, utc_now())
 
-        def read(dataset: Dataset) -> Reading:
-            return read_radiograph(dataset, predictor)
+        decoding = DecodingProcess(settings.decoding_limits)
 
-        _warm_up(read)
+        def read(dataset: Dataset) -> Reading:
+            return read_radiograph(dataset, predictor, decoding.decode)
+
+        _warm_up(read, decoding.open)
         _LOG.info("model %s %s is loaded", card.name, card.version)
-        return StudyReader(self.database, self.store, model_key, read, reading_rules(settings))
+        return StudyReader(
+            self.database,
+            self.store,
+            model_key,
+            read,
+            reading_rules(settings),
+            open_file=decoding.open,
+        )
 
 
 def reading_rules(settings: Settings) -> ReadingRules:
@@ -142,9 +153,16 @@ def commitment_rules(settings: Settings) -> CommitmentRules:
     )
 
 
-def _warm_up(read: ReadInstance) -> None:
+def _warm_up(read: ReadInstance, open_file: Callable[[Path], Dataset]) -> None:
     """Read a drawn film: the first reading loads fonts and codes, and shall not be a patient's."""
-    phantom = phantom_dataset(draw_phantom(0, 256, 256))
+    with NamedTemporaryFile(suffix=".dcm") as file:
+        phantom_dataset(draw_phantom(0, 256, 256)).save_as(file, enforce_file_format=True)
+        file.flush()
+        phantom = open_file(Path(file.name))
+        _read_phantom(phantom, read)
+
+
+def _read_phantom(phantom: Dataset, read: ReadInstance) -> None:
     try:
         reading = read(phantom)
         build_result_set(phantom, reading.display_hw, reading.findings, utc_now(), set(ResultKind))

@@ -50,7 +50,7 @@ class AssociationServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
 
     allow_reuse_address = True
     daemon_threads = True
-    request_queue_size = 128
+    request_queue_size = 512  # a burst of connects must not wait for a repeated SYN
 
     def __init__(
         self,

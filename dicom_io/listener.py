@@ -210,7 +210,8 @@ class Listener:
             return
         association.acse.send_reject(*refusal.reject)
         association.kill()
-        _LOG.warning(
+        # Who counts refusals tells of them without filling the disk; this is for the search.
+        _LOG.debug(
             "association refused: %s (calling %s, called %s, from %s)",
             refusal.value,
             facts.calling_ae_title,

@@ -1,5 +1,6 @@
-"""Refused associations in the event log: the first at once, a flood of them once a minute."""
+"""Refused associations in the logs: the first at once, a flood of them once a minute."""
 
+import logging
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from typing import Final
 from dicom_io.access_control import AssociationFacts, Refusal
 from worker.database import Database
 from worker.events import EventKind, record
+
+_LOG = logging.getLogger(__name__)
 
 INTERVAL: Final = timedelta(minutes=1)
 REMEMBERED_KINDS: Final = 256
@@ -48,6 +51,14 @@ class RefusalLog:
                 return
             unlogged = run.unlogged if run is not None else 0
             self._runs[key] = _Run(at)
+        _LOG.warning(
+            "association refused: %s (calling %s, called %s, from %s; %d before it not logged)",
+            key[0],
+            key[1],
+            association.called_ae_title,
+            key[2],
+            unlogged,
+        )
         with self._database.writing() as session:
             record(
                 session,

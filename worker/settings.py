@@ -19,6 +19,7 @@ from dicom_io.decoding import DecodingLimits
 from dicom_io.errors import SettingsError
 from model import SHIPPED_MODEL
 from worker.addresses import AllowedPeer, Target, check_ae_title, split_list
+from worker.broker_tls import with_checked_certificate
 from worker.settings_rules import contradictions
 
 PREFIX: Final = "MULTIMIX_"
@@ -30,7 +31,8 @@ class Settings(BaseSettings):
     Attributes:
         home: folder of everything that the node writes, mode 0700.
         database_url: SQLAlchemy URL; None is SQLite in ``home``.
-        broker_url: URL of a Redis or Valkey server; None is the embedded Valkey.
+        broker_url: URL of a Redis or Valkey server; None is the embedded Valkey. ``rediss://`` is
+            TLS; the authorities that are trusted stand behind it as ``?ssl_ca_certs=FILE``.
         broker_port: TCP port of the embedded Valkey; 0 takes a free one.
         listener_host: address on which associations are accepted.
         listener_port: TCP port of the listener.
@@ -199,7 +201,7 @@ class Settings(BaseSettings):
             raise ValueError(
                 "must be a URL that starts with redis:// or rediss://, e.g. redis://host:6379/0"
             )
-        return value or None
+        return with_checked_certificate(value) if value else None
 
     @model_validator(mode="after")
     def _settings_that_belong_together(self) -> "Settings":

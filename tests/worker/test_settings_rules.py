@@ -119,7 +119,7 @@ def test_a_secret_may_stand_in_a_file(
     secret.write_text(urls[name] + "\n")
     monkeypatch.setenv(f"MULTIMIX_{name.upper()}_FILE", str(secret))
     loaded = load_settings_with_origins()
-    assert getattr(loaded.settings, name) == urls[name]
+    assert str(getattr(loaded.settings, name)).startswith(urls[name])
     assert loaded.origins[name] == f"file {secret}"
 
 
@@ -141,3 +141,26 @@ def test_a_secret_in_two_places_is_refused(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("MULTIMIX_BROKER_URL_FILE", str(tmp_path / "secret"))
     with pytest.raises(SettingsError, match="are both set"):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    ("written", "used"),
+    [
+        ("redis://h/0", "redis://h/0"),
+        ("rediss://:p@h:6380/0", "rediss://:p@h:6380/0?ssl_cert_reqs=required"),
+        (
+            "rediss://h?ssl_ca_certs=/ca.pem",
+            "rediss://h?ssl_ca_certs=/ca.pem&ssl_cert_reqs=required",
+        ),
+    ],
+)
+def test_the_certificate_of_a_broker_is_always_checked(written: str, used: str) -> None:
+    assert Settings(broker_url=written).broker_url == used
+
+
+@pytest.mark.parametrize("option", ["ssl_cert_reqs=none", "ssl_check_hostname=false"])
+def test_a_broker_whose_certificate_is_not_checked_is_refused(
+    monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    with pytest.raises(SettingsError, match="certificate must be checked"):
+        setting(monkeypatch, broker_url=f"rediss://:geheim@h/0?{option}")

@@ -8,6 +8,10 @@ BIN := $(VENV)/bin
 DEMO_STUDIES ?=
 DEMO_JSON ?=
 PYTEST_PROCESSES ?= 2
+CHAOS_STUDIES ?= 300
+CHAOS_KILLS ?= 30
+CHAOS_SEED ?= 1
+CHAOS_OPTIONS ?=
 
 .PHONY: help demo test lint types layers pytest lock clean chaos
 .DEFAULT_GOAL := help
@@ -39,6 +43,9 @@ layers: $(VENV)/.installed ## import-linter: dependencies run one way
 
 pytest: $(VENV)/.installed ## the tests
 	$(BIN)/pytest -n $(PYTEST_PROCESSES) --dist loadgroup
+
+chaos: $(VENV)/.installed ## kill parts of a node under load; ends with one line of JSON
+	$(BIN)/python -m tests.chaos.chaos --studies $(CHAOS_STUDIES) --kills $(CHAOS_KILLS) --seed $(CHAOS_SEED) $(CHAOS_OPTIONS)
 
 lock: ## pin what the environment holds now
 	$(BIN)/pip freeze --all --exclude pip --exclude setuptools --exclude wheel | sed -E 's/^(torch==[0-9.]+)\+cpu$$/\1/' > requirements.lock

@@ -11,12 +11,11 @@ from PIL import Image, ImageDraw
 from pydicom import Dataset
 
 from dicom_io.contours import outlines
+from dicom_io.graphic_style import RIM, Colour
 from dicom_io.lettering import LINE_HEIGHT, break_lines, font_of
 from dicom_io.overlay import drawing_size
 from dicom_io.pixels import decode, display_image
 from dicom_io.spacing import display_aspect
-
-Colour = tuple[int, int, int]
 
 PLAIN: Final[Colour] = (255, 220, 80)
 PAPER: Final[Colour] = (24, 26, 30)
@@ -72,6 +71,7 @@ def draw_result(panel: Image.Image, result: Dataset, rows_columns: tuple[int, in
     for label, colour, polygon in lines:
         points = [tuple(point) for point in np.asarray(polygon) * scale]
         if len(points) > 1:
+            drawing.line(points, fill=RIM, width=line_width + 2, joint="curve")
             drawing.line(points, fill=colour, width=line_width, joint="curve")
         if label:
             # The label stands at the highest point, inside the picture.
@@ -79,7 +79,9 @@ def draw_result(panel: Image.Image, result: Dataset, rows_columns: tuple[int, in
             text = "\n".join(break_lines(label, font, panel.width))
             _, _, width, height = drawing.multiline_textbbox((0, 0), text, font=font)
             corner = (max(0, min(x, panel.width - width)), max(0, y - height - line_width * 2))
-            drawing.multiline_text(corner, text, font=font, fill=colour)
+            drawing.multiline_text(
+                corner, text, font=font, fill=colour, stroke_width=2, stroke_fill=RIM
+            )
 
 
 def picture_panel(capture: Dataset) -> Image.Image:

@@ -18,6 +18,7 @@ from pydicom.uid import GrayscaleSoftcopyPresentationStateStorage
 from dicom_io.colours import LEFT_LUNG_RGB, RIGHT_LUNG_RGB
 from dicom_io.contours import outlines
 from dicom_io.findings import Findings
+from dicom_io.graphic_style import Colour, line_style, text_style
 from dicom_io.grey_transformation import add_grey_transformation
 from dicom_io.legend import VERDICT_TEXT, percent_text
 from dicom_io.result_object import RESEARCH_ONLY, complete, plain_text
@@ -105,21 +106,21 @@ def _graphics(source: Dataset, findings: Findings) -> tuple[list[Dataset], list[
         name = f"{side.upper()}_LUNG"
         layers.append(_layer(name, len(layers) + 1, colour))
         annotation = _annotation(source, name)
-        annotation.GraphicObjectSequence = _polylines(source, mask_hw, side)
+        annotation.GraphicObjectSequence = _polylines(source, mask_hw, side, colour)
         letter = side[0].upper() + ("" if lungs.side_is_certain else "?")
-        annotation.TextObjectSequence = [_letter(mask_hw, letter)]
+        annotation.TextObjectSequence = [_letter(mask_hw, letter, colour)]
         annotations.append(annotation)
 
     layers.append(_layer("SUMMARY", len(layers) + 1, TEXT_RGB))
     summary = _annotation(source, "SUMMARY")
-    summary.TextObjectSequence = [
-        TextObject(_summary(findings), units="DISPLAY", bounding_box=TEXT_BOX)
-    ]
+    text = TextObject(_summary(findings), units="DISPLAY", bounding_box=TEXT_BOX)
+    text.TextStyleSequence = [text_style(TEXT_RGB)]
+    summary.TextObjectSequence = [text]
     annotations.append(summary)
     return layers, annotations
 
 
-def _layer(name: str, order: int, colour: tuple[int, int, int]) -> Dataset:
+def _layer(name: str, order: int, colour: Colour) -> Dataset:
     layer = Dataset()
     layer.GraphicLayer = name
     layer.GraphicLayerOrder = order
@@ -134,9 +135,14 @@ def _annotation(source: Dataset, layer: str) -> Dataset:
     return annotation
 
 
-def _polylines(source: Dataset, mask_hw: NDArray[np.bool_], side: str) -> list[Dataset]:
-    tolerance = max(SMALLEST_TOLERANCE_PIXELS, TOLERANCE_OF_LONG_SIDE * max(mask_hw.shape))
-    return [
+def _polylines(
+    source: Dataset, mask_hw: NDArray[np.bool_], side: str, colour: Colour
+) -> list[Dataset]:
+    long_side = max(mask_hw.shape)
+    # Half a pixel is invisible on a film of usual size, and the width of a rib on a thumbnail.
+    smallest = min(SMALLEST_TOLERANCE_PIXELS, long_side / 400)
+    tolerance = max(smallest, TOLERANCE_OF_LONG_SIDE * long_side)
+    graphics: list[Dataset] = [
         GraphicObject(
             graphic_type="POLYLINE",
             graphic_data=polygon,
@@ -146,15 +152,20 @@ def _polylines(source: Dataset, mask_hw: NDArray[np.bool_], side: str) -> list[D
         )
         for polygon in outlines(mask_hw, tolerance)[:MOST_OUTLINES_OF_A_LUNG]
     ]
+    for graphic in graphics:
+        graphic.LineStyleSequence = [line_style(colour)]
+    return graphics
 
 
-def _letter(mask_hw: NDArray[np.bool_], text: str) -> Dataset:
+def _letter(mask_hw: NDArray[np.bool_], text: str, colour: Colour) -> Dataset:
     """The side's letter, anchored at the highest point of the lung."""
     top = int(np.flatnonzero(mask_hw.any(axis=1))[0])
     column = float(np.flatnonzero(mask_hw[top]).mean()) + 0.5
-    return TextObject(
+    letter = TextObject(
         text, units="PIXEL", anchor_point=(column, float(top)), anchor_point_visible=False
     )
+    letter.TextStyleSequence = [text_style(colour)]
+    return letter
 
 
 def _summary(findings: Findings) -> str:

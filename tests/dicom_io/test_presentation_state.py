@@ -121,3 +121,21 @@ def test_a_lung_that_was_not_found_has_no_outline():
     findings.lungs.right_hw[:] = False
     state = build_presentation_state(source, findings, CREATED)
     assert [item.GraphicLayer for item in state.GraphicLayerSequence] == ["LEFT_LUNG", "SUMMARY"]
+
+
+def test_text_and_lines_have_a_dark_rim_so_that_a_light_film_does_not_swallow_them():
+    for annotation in state_of(radiograph()).GraphicAnnotationSequence:
+        texts = annotation.TextObjectSequence
+        lines = annotation.get("GraphicObjectSequence", [])
+        styles = [t.TextStyleSequence for t in texts] + [g.LineStyleSequence for g in lines]
+        for [style] in styles:
+            assert style.ShadowStyle == "OUTLINED"
+            assert style.ShadowColorCIELabValue[0] == 0, "black"
+
+
+def test_the_outline_of_a_thumbnail_follows_its_pixels():
+    source = radiograph(rows=72, columns=64)
+    mask_hw = findings_in(source).lungs.right_hw
+    [graphic] = lung_of(state_of(source), "RIGHT_LUNG").GraphicObjectSequence
+    drawn_hw = filled([np.reshape(graphic.GraphicData, (-1, 2))], 72, 64)
+    assert np.array_equal(drawn_hw, mask_hw)

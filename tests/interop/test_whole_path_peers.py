@@ -69,7 +69,8 @@ def send_and_read_back(folder: Path, orthanc: OrthancServer, **settings: str) ->
     assert {SegmentationStorage, SecondaryCaptureImageStorage} <= set(by_class)
     assert by_class[SegmentationStorage][ROWS]["Value"] == [dataset.Rows]
     stored = sorted((folder / "node" / "home" / "store").rglob("*.dcm"))
-    assert len(stored) == 3
+    # The film, what was sent, and the presentation state that would stand in for the segmentation.
+    assert len(stored) == 4
     for result in stored:
         assert "Error" not in output_of("dciodvfy", result)
 

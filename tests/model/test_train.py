@@ -272,7 +272,7 @@ def test_the_command_line_says_what_is_wrong_and_fails(tmp_path):
     assert "unknown preset" in unknown.output
     nothing = command_line("--data", tmp_path, "--out", tmp_path / "run", "--resume")
     assert nothing.exit_code == 1
-    assert "nothing to resume" in nothing.output
+    assert "there is no run" in nothing.output
 
 
 def test_an_archive_export_becomes_a_model_on_the_command_line(tmp_path):

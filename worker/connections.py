@@ -1,6 +1,7 @@
 """How the settings say that peers are called and call us: TLS files, limits and timeouts."""
 
 import ssl
+from dataclasses import replace
 from typing import Final
 
 from dicom_io.access_control import AllowedPeer
@@ -12,6 +13,7 @@ from worker import addresses
 from worker.addresses import ANYONE, Target, TargetTls
 from worker.settings import Settings
 
+_REPORT_SECONDS: Final = 5.0
 _TLS_VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
@@ -76,17 +78,21 @@ def return_address(settings: Settings, ae_title: str, host: str) -> RemoteAE | N
         The target of this AE title, else the port that ``allowed_peers`` names at this address,
         over TLS if our own listener speaks it; None if neither is known.
     """
-    for target in settings.targets:
-        if target.ae_title == ae_title:
-            return remote_of(settings, target)
-    for peer in settings.allowed_peers:
+    target = next((t for t in settings.targets if t.ae_title == ae_title), None)
+    for peer in settings.allowed_peers if target is None else ():
         if peer.port and peer.is_called(ae_title) and _entry_of(peer).may_come_from(host):
             tls = TargetTls(check_name=False) if settings.tls_certificate else None
-            return remote_of(
-                settings,
-                Target(name=ae_title, ae_title=ae_title, host=host, port=peer.port, tls=tls),
-            )
-    return None
+            target = Target(name=ae_title, ae_title=ae_title, host=host, port=peer.port, tls=tls)
+            break
+    if target is None:
+        return None
+    # A peer that hangs must not keep the listener from stopping in time.
+    return replace(
+        remote_of(settings, target),
+        connection_timeout_seconds=_REPORT_SECONDS,
+        association_timeout_seconds=_REPORT_SECONDS,
+        response_timeout_seconds=_REPORT_SECONDS,
+    )
 
 
 def web_service_at(settings: Settings, url: str) -> DicomWebService:

@@ -72,7 +72,7 @@ def run_listener(settings: Settings, stop: threading.Event) -> None:
         target=reconcile_quietly, args=(Reconciler(database, store, intake), stop), daemon=True
     )
     reconciliation.start()
-    with Listener(listener_configuration(settings), store, intake, commitment), commitment:
+    with commitment, Listener(listener_configuration(settings), store, intake, commitment):
         next_sign = time.monotonic()
         while True:
             try:

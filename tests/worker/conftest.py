@@ -8,6 +8,7 @@ import pytest
 
 from tests.worker.postgres import new_database, running_cluster
 from worker.database import Database
+from worker.demo_pacs import StorageScpPacs
 from worker.settings import PREFIX, Settings
 
 
@@ -44,6 +45,16 @@ def any_database(empty_database_url: str) -> Iterator[Database]:
     database.upgrade_to_head()
     yield database
     database.close()
+
+
+@pytest.fixture
+def pacs(tmp_path: Path) -> Iterator[StorageScpPacs]:
+    """A receiving PACS over a real socket, which keeps what it gets."""
+    folder = tmp_path / "pacs"
+    folder.mkdir()
+    receiving = StorageScpPacs(folder)
+    yield receiving
+    receiving.stop()
 
 
 @pytest.fixture

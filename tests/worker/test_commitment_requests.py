@@ -40,8 +40,8 @@ def target(scp: CommittingScp) -> Iterator[Target]:
 
 
 @pytest.fixture
-def bench(database: Database, tmp_path: Path, target: Target) -> Bench:
-    bench = Bench(database, tmp_path / "store", target)
+def bench(any_database: Database, tmp_path: Path, target: Target) -> Bench:
+    bench = Bench(any_database, tmp_path / "store", target)
     bench.receive(chest_film("1.2.3"))
     bench.reader().read_study(1)
     bench.sender(send).deliver_to(1)

@@ -25,15 +25,6 @@ def film(seed: int) -> Dataset:
 
 
 @pytest.fixture
-def pacs(tmp_path: Path) -> Iterator[StorageScpPacs]:
-    folder = tmp_path / "pacs"
-    folder.mkdir()
-    receiving = StorageScpPacs(folder)
-    yield receiving
-    receiving.stop()
-
-
-@pytest.fixture
 def disk(tmp_path: Path) -> Iterator[SmallDisk]:
     with small_disk(tmp_path / "node" / "home" / "store", 16) as mounted:
         yield mounted

@@ -19,7 +19,7 @@ from tests.dicom_io.certificates import Authority, create_authority
 from tests.interop.dcmtk import storescp, wait_until_listening
 from tests.programs import require_program
 from tests.worker.node_processes import processes_of
-from tests.worker.nodes import running_node
+from tests.worker.nodes import ROOT, running_node
 from worker.demo_pacs import free_port
 
 pytestmark = pytest.mark.interop
@@ -117,51 +117,38 @@ def test_the_whole_path_over_tls_with_a_certificate_renewed_on_the_way(
             assert b"geheim" not in Path(f"/proc/{process}/cmdline").read_bytes()
 
 
-def test_a_broker_of_an_unknown_authority_is_not_spoken_to(
-    tmp_path: Path, stranger: Authority, redis_port: int
-) -> None:
-    url = f"rediss://:geheim@127.0.0.1:{redis_port}/0?ssl_ca_certs={stranger.certificate}"
-    environment = os.environ | {
-        "MULTIMIX_HOME": str(tmp_path / "home"),
-        "MULTIMIX_BROKER_URL": url,
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-    }
-    program = (
-        "from worker.celery import waker\n"
-        "print('waiting', waker.waiting('reading'), waker.wake_reader(1))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
+def run_python(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the node, or a program of the test, with a home folder in ``folder``."""
+    environment = os.environ | {f"MULTIMIX_{name.upper()}": text for name, text in settings.items()}
+    environment |= {"MULTIMIX_HOME": str(folder / "home"), "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, *arguments],
         env=environment,
-        cwd=tmp_path,
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    assert "waiting None False" in done.stdout, done.stderr[-2000:]
 
 
-def test_a_key_that_does_not_fit_keeps_the_node_from_starting_and_is_named(
+def test_a_broker_of_an_unknown_authority_is_not_spoken_to(
+    tmp_path: Path, hospital: Authority, stranger: Authority, redis_port: int
+) -> None:
+    program = "from worker.celery import waker; print(waker.waiting('reading') is not None)"
+    for authority, answer in ((stranger, "False"), (hospital, "True")):
+        url = f"rediss://:geheim@127.0.0.1:{redis_port}/0?ssl_ca_certs={authority.certificate}"
+        done = run_python(tmp_path, "-c", program, broker_url=url)
+        assert done.stdout.strip() == answer, done.stderr[-2000:]
+
+
+def test_a_key_that_does_not_fit_keeps_the_listener_from_starting_and_is_named(
     tmp_path: Path, hospital: Authority
 ) -> None:
     files = install(hospital.issue("node"), tmp_path)
-    shutil.copyfile(hospital.issue("other").private_key, tmp_path / "tls_private_key.pem")
-    environment = os.environ | {f"MULTIMIX_{name.upper()}": path for name, path in files.items()}
-    environment |= {
-        "MULTIMIX_HOME": str(tmp_path / "home"),
-        "MULTIMIX_LISTENER_PORT": str(free_port()),
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-    }
-    for command in ("migrate", "listen"):
-        done = subprocess.run(
-            [sys.executable, "-m", "worker", command],
-            env=environment,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+    shutil.copyfile(hospital.issue("other").private_key, files["tls_private_key"])
+    files["listener_port"] = str(free_port())
+    assert run_python(tmp_path, "-m", "worker", "migrate", **files).returncode == 0
+    done = run_python(tmp_path, "-m", "worker", "listen", **files)
     assert done.returncode == 2
     assert "tls_private_key.pem" in done.stderr

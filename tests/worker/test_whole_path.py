@@ -30,15 +30,6 @@ def film(seed: int, **uids: str) -> Dataset:
 
 
 @pytest.fixture
-def pacs(tmp_path: Path) -> Iterator[StorageScpPacs]:
-    folder = tmp_path / "pacs"
-    folder.mkdir()
-    receiving = StorageScpPacs(folder)
-    yield receiving
-    receiving.stop()
-
-
-@pytest.fixture
 def node(tmp_path: Path, pacs: StorageScpPacs) -> Iterator[RunningNode]:
     with running_node(tmp_path / "node", pacs) as running:
         yield running

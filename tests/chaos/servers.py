@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ import psycopg
 from tests.programs import require_program
 from tests.worker.postgres import server_program
 from worker.demo_pacs import free_port
+
+RESTART_SECONDS = 30.0
 
 
 @dataclass
@@ -37,7 +40,16 @@ class PostgresServer:
                 os.kill(process, signal.SIGKILL)
             except ProcessLookupError:
                 continue
-        self.start()
+        deadline = time.monotonic() + RESTART_SECONDS
+        while True:
+            try:
+                self.start()
+            except subprocess.CalledProcessError:  # its memory may still be held by the dead
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+            else:
+                return
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
@@ -57,6 +69,7 @@ class PostgresServer:
             cwd=self.folder,
             check=True,
             stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             start_new_session=True,
             timeout=90,
         )

@@ -133,7 +133,8 @@ class DatabaseCommitmentRegister:
         known = self._known(ref.sop_instance_uid for ref in request.references)
         committed: list[InstanceReference] = []
         failed: list[tuple[InstanceReference, int]] = []
-        for reference in request.references:
+        # However often a requestor names an instance, its file is read once.
+        for reference in dict.fromkeys(request.references):
             reason = self._failure_of(reference, known.get(reference.sop_instance_uid))
             if reason is None:
                 committed.append(reference)

@@ -60,7 +60,7 @@ def test_only_what_lies_here_unchanged_is_committed(bench: Bench) -> None:
     film = kept_film(bench)
     unknown = InstanceReference(film.sop_class_uid, "1.2.3.4")
     misnamed = InstanceReference("1.2.840.10008.5.1.4.1.1.2", film.sop_instance_uid)
-    result = register(bench).result_of(question(film, unknown, misnamed))
+    result = register(bench).result_of(question(film, unknown, film, misnamed))
     assert result.committed == (film,)
     assert result.failed == ((unknown, NO_SUCH_INSTANCE), (misnamed, CLASS_INSTANCE_CONFLICT))
     path = bench.store.path_of(bench.instances[0].relative_path)

@@ -17,7 +17,7 @@ from dicom_io.sender import echo, send
 from dicom_io.tls import TlsFiles
 from tests.dicom_io.certificates import Authority, create_authority
 from tests.interop.dcmtk import storescp, wait_until_listening
-from tests.programs import require_program
+from tests.programs import output_of, require_program
 from tests.worker.node_processes import processes_of
 from tests.worker.nodes import ROOT, running_node
 from worker.demo_pacs import free_port
@@ -104,7 +104,10 @@ def test_the_whole_path_over_tls_with_a_certificate_renewed_on_the_way(
         assert {dataset.StudyInstanceUID for dataset in received} == {chest.StudyInstanceUID}
         assert len(received) == 2
 
+        assert "Received Echo Response (Success)" in echo_by_dcmtk(modality, node.address.port)
+
         install(stranger.issue("node"), tmp_path)
+        assert "Received Echo Response" not in echo_by_dcmtk(modality, node.address.port)
         with pytest.raises(AssociationFailed):
             echo(known)
         echo(replace(node.address, tls=stranger.issue("modality")))
@@ -115,6 +118,12 @@ def test_the_whole_path_over_tls_with_a_certificate_renewed_on_the_way(
         assert len(processes) > 4
         for process in processes:
             assert b"geheim" not in Path(f"/proc/{process}/cmdline").read_bytes()
+
+
+def echo_by_dcmtk(files: TlsFiles, port: int) -> str:
+    identity = ["+tls", files.private_key, files.certificate, "+cf", files.trusted]
+    titles = ["-aet", "MODALITY", "-aec", "MULTIMIX"]
+    return output_of("echoscu", "-v", *titles, *identity, "127.0.0.1", str(port))
 
 
 def run_python(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:

@@ -6,14 +6,18 @@ builds results from them meets what the sender wrote.
 
 from copy import copy
 from io import BytesIO
+from mmap import PROT_READ, mmap
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final, cast
 
 from pydicom import Dataset, dcmread
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset, write_file_meta_info
+from pydicom.tag import BaseTag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
+from pydicom.valuerep import VR
 
 from dicom_io.deflated import require_sane_inflation
 from dicom_io.errors import ImageRejected, RejectionReason
@@ -34,10 +38,11 @@ def read_source(path: Path) -> Dataset:
         ImageRejected: it is no readable DICOM object, or would inflate beyond all bounds.
         OSError: the file cannot be read.
     """
-    path.stat()  # a file that is not there is no fault of the object
-    with refusing(RejectionReason.UNREADABLE):
+    with path.open("rb") as file, refusing(RejectionReason.UNREADABLE):
         require_sane_inflation(path)
-        return dcmread(path)
+        # A file would reserve memory for whatever length an element claims; a map of it does not.
+        with mmap(file.fileno(), 0, prot=PROT_READ) as content:
+            return dcmread(cast("BinaryIO", content))
 
 
 def attributes_of(source: Dataset) -> bytes:
@@ -55,8 +60,11 @@ def attributes_of(source: Dataset) -> bytes:
     """
     with refusing(RejectionReason.UNREADABLE):
         for tag in list(source.keys()):
-            if _is_bulky(source.get_item(tag)):
+            element = source.get_item(tag)
+            if _is_bulky(element):
                 del source[tag]
+            elif isinstance(element, RawDataElement) and element.VR is None:
+                source[tag] = element._replace(VR=_vr_of(tag))
         meta = copy(source.file_meta)
         if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
             meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -107,3 +115,9 @@ def _is_bulky(element: DataElement | RawDataElement) -> bool:
     if element.tag in _PIXELS:
         return True
     return isinstance(value, bytes) and len(value) > _LARGEST_ELEMENT_BYTES
+
+
+def _vr_of(tag: BaseTag) -> str:
+    """For an element that came without VR, or with one that is none."""
+    vr = dictionary_VR(tag) if dictionary_has_tag(tag) else VR.UN
+    return vr if len(vr) == 2 else VR.UN  # "US or SS"

@@ -1,9 +1,11 @@
 """What a compressed frame says of itself, looked at before a decoder is let loose on it.
 
 Decoders of the JPEG family fill up a frame that broke off with grey and report no error, and all
-of them take memory for the size that the frame claims, whatever Rows and Columns say.
+of them take memory for the size, the components and the tiles that the frame claims, whatever the
+attributes of the object say.
 """
 
+from dataclasses import dataclass
 from typing import Final
 
 from pydicom import Dataset
@@ -19,14 +21,32 @@ _START_OF_SCAN: Final = 0xDA
 _END_OF_IMAGE: Final = b"\xff\xd9"
 # ITU-T T.800 A.4 and A.5: start of codestream, then the marker of image and tile size.
 _CODESTREAM: Final = b"\xff\x4f\xff\x51"
+_MOST_TILES: Final = 65_535
+
+
+@dataclass(frozen=True)
+class FrameHeader:
+    """What a compressed frame says that it holds.
+
+    Attributes:
+        rows: of the frame.
+        columns: of the frame.
+        components: samples of each pixel.
+        precision: bits of each sample of the first component.
+    """
+
+    rows: int
+    columns: int
+    components: int
+    precision: int
 
 
 def require_whole_frame(dataset: Dataset) -> None:
-    """Refuse a compressed frame that broke off or is of another size than the header says.
+    """Refuse a compressed frame that broke off or is of another size than the object says.
 
     Args:
-        dataset: a single-frame object; nothing is done for one that is not compressed by JPEG,
-            JPEG-LS, JPEG 2000 or HTJ2K.
+        dataset: a single-frame grey object; nothing is done for one that is not compressed by
+            JPEG, JPEG-LS, JPEG 2000 or HTJ2K.
 
     Raises:
         ImageRejected: the frame must not be decoded.
@@ -38,28 +58,34 @@ def require_whole_frame(dataset: Dataset) -> None:
         # Within coded data no 0xFF is followed by a marker, so the last ones found are real.
         if frame.rfind(_END_OF_IMAGE) < frame.rfind(bytes((0xFF, _START_OF_SCAN))):
             raise ImageRejected(RejectionReason.UNDECODABLE, "the compressed film breaks off")
-        size = jpeg_size(frame)
+        header = jpeg_header(frame)
     elif transfer_syntax in JPEG2000TransferSyntaxes:
-        size = jpeg_2000_size(get_frame(dataset.PixelData, 0, number_of_frames=1))
+        header = jpeg_2000_header(get_frame(dataset.PixelData, 0, number_of_frames=1))
     else:
         return
-    if size is not None and size != (int(dataset.Rows), int(dataset.Columns)):
+    if header is None:
+        raise ImageRejected(RejectionReason.UNDECODABLE, "the frame does not say what it holds")
+    if (header.rows, header.columns) != (int(dataset.Rows), int(dataset.Columns)):
         raise ImageRejected(RejectionReason.UNDECODABLE, "encoded size differs from the header")
+    if header.components != 1:
+        raise ImageRejected(RejectionReason.COLOUR, f"{header.components} encoded components")
 
 
-def jpeg_size(frame: bytes) -> tuple[int, int] | None:
-    """Rows and columns by the frame header of a JPEG or JPEG-LS stream.
+def jpeg_header(frame: bytes) -> FrameHeader | None:
+    """The frame header of a JPEG or JPEG-LS stream (T.81 B.2.2).
 
     Returns:
         None where no frame header stands before the first scan, or it leaves the rows open.
     """
     position = 2
-    while position + 9 <= len(frame) and frame[position] == 0xFF:
+    while position + 10 <= len(frame) and frame[position] == 0xFF:
         marker = frame[position + 1]
         if marker in _START_OF_FRAME:
+            precision = frame[position + 4]
             rows = int.from_bytes(frame[position + 5 : position + 7], "big")
             columns = int.from_bytes(frame[position + 7 : position + 9], "big")
-            return (rows, columns) if rows else None
+            components = frame[position + 9]
+            return FrameHeader(rows, columns, components, precision) if rows else None
         if marker == _START_OF_SCAN:
             return None
         if marker == 0xFF:  # a fill byte before the marker
@@ -71,15 +97,24 @@ def jpeg_size(frame: bytes) -> tuple[int, int] | None:
     return None
 
 
-def jpeg_2000_size(frame: bytes) -> tuple[int, int] | None:
-    """Rows and columns by the size marker of a JPEG 2000 codestream, in a JP2 file or bare.
+def jpeg_2000_header(frame: bytes) -> FrameHeader | None:
+    """Image size by a JPEG 2000 codestream, in a JP2 file or bare (T.800 A.5.1).
 
     Returns:
-        None where there is no such marker.
+        None where there is no marker of image and tile size, or it claims more tiles than a
+        codestream can number.
     """
     start = frame.find(_CODESTREAM, 0, 4096)
-    if start < 0 or len(frame) < start + 24:
+    if start < 0 or len(frame) < start + 43:
         return None
-    fields = [int.from_bytes(frame[start + at : start + at + 4], "big") for at in (8, 12, 16, 20)]
-    right, bottom, left, top = fields
-    return bottom - top, right - left
+    fields = [int.from_bytes(frame[start + at : start + at + 4], "big") for at in range(8, 40, 4)]
+    right, bottom, left, top, tile_width, tile_height, tiles_left, tiles_top = fields
+    if not tile_width or not tile_height:
+        return None
+    across = -((tiles_left - right) // tile_width)
+    down = -((tiles_top - bottom) // tile_height)
+    if across * down > _MOST_TILES:
+        return None
+    components = int.from_bytes(frame[start + 40 : start + 42], "big")
+    precision = (frame[start + 42] & 0x7F) + 1
+    return FrameHeader(bottom - top, right - left, components, precision)

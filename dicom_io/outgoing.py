@@ -15,7 +15,7 @@ from pynetdicom.presentation import PresentationContext, build_context
 
 from dicom_io.errors import StorageError
 from dicom_io.instance_header import read_identifiers
-from dicom_io.jpeg_extended import install_decoder
+from dicom_io.jpeg_decoder import install_decoders
 from dicom_io.part10 import file_header
 
 _MAXIMUM_CONTEXTS: Final = 128  # PS3.8 9.3.2.2: odd numbers of one byte
@@ -112,7 +112,7 @@ def decompressed(outgoing: OutgoingObject) -> Dataset:
     source = outgoing.source
     dataset = deepcopy(source) if isinstance(source, Dataset) else dcmread(source)
     if outgoing.transfer_syntax.is_compressed:
-        install_decoder()
+        install_decoders()
         dataset.decompress(generate_instance_uid=False)
     return dataset
 

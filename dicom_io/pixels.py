@@ -21,7 +21,7 @@ from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
 from dicom_io.encoded_frame import require_whole_frame
 from dicom_io.errors import ImageRejected, RejectionReason
-from dicom_io.jpeg_extended import install_decoder
+from dicom_io.jpeg_decoder import install_decoders
 from dicom_io.refusal import refusing
 
 PREPROCESSING_VERSION: Final = "1"
@@ -103,7 +103,7 @@ def decode(dataset: Dataset) -> Radiograph:
         MemoryError: this machine is short of memory; the object may be fine.
     """
     require_readable_image(dataset)
-    install_decoder()
+    install_decoders()
     with refusing(RejectionReason.UNDECODABLE):
         require_whole_frame(dataset)
         stored_hw = _stored_values(dataset)

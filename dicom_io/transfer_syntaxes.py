@@ -46,7 +46,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from dicom_io.jpeg_extended import install_decoder
+from dicom_io.jpeg_decoder import install_decoders
 
 SINGLE_IMAGE_STORAGE_CLASSES: Final = (
     ComputedRadiographyImageStorage,
@@ -170,7 +170,7 @@ def decodable_transfer_syntaxes() -> tuple[UID, ...]:
     Returns:
         A subset of the transfer syntaxes of PS3.5 Annex A; uncompressed ones come first.
     """
-    install_decoder()
+    install_decoders()
     return tuple(syntax for syntax, probe in _PROBES.items() if is_decoded(syntax, probe))
 
 

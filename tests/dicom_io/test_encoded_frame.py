@@ -19,7 +19,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from dicom_io.encoded_frame import jpeg_2000_size, jpeg_size, require_whole_frame
+from dicom_io.encoded_frame import jpeg_2000_header, jpeg_header, require_whole_frame
 from dicom_io.errors import ImageRejected, RejectionReason
 from dicom_io.phantom import draw_phantom, phantom_dataset
 from dicom_io.pixels import decode
@@ -63,6 +63,7 @@ JPEG_FAMILY = [
     JPEGLSLossless,
     JPEGLSNearLossless,
 ]
+START_OF_FRAME = (0xC0, 0xC1, 0xC3, 0xF7)
 COMPRESSED = [*JPEG_FAMILY, JPEG2000Lossless, HTJ2KLossless]
 
 
@@ -91,6 +92,39 @@ def test_a_frame_of_another_size_is_refused_before_decoding(transfer_syntax: UID
         require_whole_frame(dataset)
 
 
+@pytest.mark.parametrize("transfer_syntax", [JPEG2000Lossless, HTJ2KLossless])
+@pytest.mark.parametrize(
+    ("at", "value", "reason"),
+    [
+        (40, b"\x40\x00", RejectionReason.COLOUR),  # 16,384 components
+        (24, b"\0\0\0\1\0\0\0\1", RejectionReason.UNDECODABLE),  # a tile for each pixel of 10^8
+        (24, b"\0\0\0\0\0\0\0\0", RejectionReason.UNDECODABLE),  # tiles of no size
+    ],
+)
+def test_a_codestream_that_would_take_gigabytes_is_refused_before_decoding(
+    transfer_syntax: UID, at: int, value: bytes, reason: RejectionReason
+) -> None:
+    frame = bytearray(as_encoded(transfer_syntax))
+    frame[8:16] = (10_000).to_bytes(4, "big") * 2
+    frame[at : at + len(value)] = value
+    dataset = film(transfer_syntax, bytes(frame))
+    dataset.Rows = dataset.Columns = 10_000
+    with pytest.raises(ImageRejected) as refusal:
+        require_whole_frame(dataset)
+    assert refusal.value.reason is reason
+
+
+@pytest.mark.parametrize("transfer_syntax", JPEG_FAMILY, ids=lambda uid: uid.name)
+def test_a_frame_of_several_components_is_refused_before_decoding(transfer_syntax: UID) -> None:
+    frame = bytearray(as_encoded(transfer_syntax))
+    start = next(
+        at for at in range(len(frame)) if frame[at] == 0xFF and frame[at + 1] in START_OF_FRAME
+    )
+    frame[start + 9] = 200
+    with pytest.raises(ImageRejected, match="200 encoded components"):
+        require_whole_frame(film(transfer_syntax, bytes(frame)))
+
+
 @pytest.mark.parametrize("transfer_syntax", JPEG_FAMILY, ids=lambda uid: uid.name)
 def test_padding_after_the_end_is_no_damage(transfer_syntax: UID) -> None:
     require_whole_frame(film(transfer_syntax, as_encoded(transfer_syntax) + b"\0\0\0\0"))
@@ -110,8 +144,8 @@ def test_other_compressions_are_left_to_their_decoder() -> None:
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xd8", b"\xff\xd8\xff\xe0\x00\x00", b"\xff" * 50])
 def test_sizes_are_not_guessed(content: bytes) -> None:
-    assert jpeg_size(content) is None
-    assert jpeg_2000_size(content) is None
+    assert jpeg_header(content) is None
+    assert jpeg_2000_header(content) is None
 
 
 @pytest.mark.skipif(not REAL_FILMS.is_dir(), reason="the real films are not here")
@@ -121,4 +155,6 @@ def test_real_films_are_whole(path: Path) -> None:
     require_whole_frame(dataset)
     if dataset.file_meta.TransferSyntaxUID in JPEG_FAMILY:
         frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
-        assert jpeg_size(frame) == (dataset.Rows, dataset.Columns)
+        header = jpeg_header(frame)
+        assert header is not None
+        assert (header.rows, header.columns) == (dataset.Rows, dataset.Columns)

@@ -18,7 +18,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from dicom_io.jpeg_extended import install_decoder
+from dicom_io.jpeg_decoder import install_decoders
 from dicom_io.transfer_syntaxes import (
     CHEST_STORAGE_CLASSES,
     Probe,
@@ -111,14 +111,14 @@ def _reread(dataset):
 
 
 def test_installing_the_decoder_twice_is_the_same_as_once():
-    install_decoder()
-    install_decoder()
+    install_decoders()
+    install_decoders()
     film = _reread(sample_object(JPEGExtended12Bit, 12))
     assert np.abs(film.pixel_array.astype(int) - sample_film(12)).max() < 100
 
 
 def test_a_jpeg_that_claims_another_size_than_the_header_is_not_decoded():
-    install_decoder()
+    install_decoders()
     film = sample_object(JPEGExtended12Bit, 12)
     codestream = bytearray(_codestream(JPEGExtended12Bit, 12))
     at = codestream.index(b"\xff\xc1")
@@ -129,7 +129,7 @@ def test_a_jpeg_that_claims_another_size_than_the_header_is_not_decoded():
 
 
 def test_colour_jpeg_extended_is_not_decoded():
-    install_decoder()
+    install_decoders()
     film = sample_object(JPEGExtended12Bit, 8)
     film.SamplesPerPixel, film.PhotometricInterpretation = 3, "RGB"
     film.PlanarConfiguration = 0
@@ -146,7 +146,7 @@ def test_a_12_bit_jpeg_extended_film_made_by_dcmtk_is_decoded(tmp_path):
     dcmwrite(source, plain, enforce_file_format=True)
     printed = output_of("dcmcjpeg", "+ee", "+q", "98", source, compressed)
     assert compressed.exists(), printed
-    install_decoder()
+    install_decoders()
     film = dcmread(compressed)
     assert film.file_meta.TransferSyntaxUID == JPEGExtended12Bit
     assert film.BitsStored == 12

@@ -25,6 +25,7 @@ class LogEntry:
         event_key: its number when it was written.
         position: its place in the chain; None until it is chained.
         sha256: its hash in that place.
+        association_key: the association in which it happened, if any.
         at: when it happened.
         kind: value of an ``EventKind``.
         study_uid: the study that it happened to, if any.
@@ -37,6 +38,7 @@ class LogEntry:
     event_key: int
     position: int | None
     sha256: str | None
+    association_key: int | None
     at: datetime
     kind: str
     study_uid: str | None
@@ -110,6 +112,7 @@ def _entries(session: Session, statement: _Rows) -> list[LogEntry]:
             event_key=event.event_key,
             position=link.position if link else None,
             sha256=link.sha256 if link else None,
+            association_key=event.association_key,
             at=event.at,
             kind=event.kind,
             study_uid=study_uid,

@@ -22,6 +22,7 @@ from worker.connections import listener_configuration, return_address
 from worker.database import Database
 from worker.embedded_broker import broker_url, prepare_embedded_broker
 from worker.intake import DatabaseIntake
+from worker.part_log import logged_part
 from worker.peers import enter_targets
 from worker.periodic import working_beside
 from worker.queueing import Waker, create_app
@@ -72,7 +73,11 @@ def run_listener(settings: Settings, stop: threading.Event) -> None:
         target=reconcile_quietly, args=(Reconciler(database, store, intake), stop), daemon=True
     )
     reconciliation.start()
-    with commitment, Listener(listener_configuration(settings), store, intake, commitment):
+    with (
+        logged_part(database, LISTENER),
+        commitment,
+        Listener(listener_configuration(settings), store, intake, commitment),
+    ):
         next_sign = time.monotonic()
         while True:
             try:
@@ -116,7 +121,10 @@ def run_sweeper(settings: Settings, stop: threading.Event) -> None:
     waker = Waker(create_app(settings, broker_url(settings)))
     sweeper = Sweeper(database, waker, SweepRules(most_attempts=settings.most_attempts))
     store = InstanceStore(settings.store_directory)
-    with working_beside(record_keeping(settings, database, store), stop) as require_working:
+    with (
+        logged_part(database, SWEEPER),
+        working_beside(record_keeping(settings, database, store), stop) as require_working,
+    ):
         _sweep_until(stop, sweeper, database, require_working)
     database.close()
 

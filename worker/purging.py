@@ -21,7 +21,7 @@ from worker.events import EventKind, record
 from worker.intake_rows import lock_study
 from worker.removal import delete_noted_files, note_files, remove_study
 from worker.studies import Step, StudyState
-from worker.tables import Delivery, DeliveryState, Instance, InstanceConflict, Peer, Study
+from worker.tables import UNSETTLED, Delivery, Instance, InstanceConflict, Peer, Study
 
 _FILES_AT_A_TIME: Final = 100
 _LITTLE_ENDIAN_TAG: Final = b"\x20\x00\x0d\x00"
@@ -193,7 +193,7 @@ def _remove_stray_files(
 def _targets_being_called(session: Session, study_key: int, now: datetime) -> list[str]:
     """Targets that wait for results of the study and that a sender is calling; none starts now."""
     waiting = select(Delivery.peer_key).where(
-        Delivery.study_key == study_key, Delivery.state == DeliveryState.PENDING
+        Delivery.study_key == study_key, Delivery.state.in_(UNSETTLED)
     )
     peers = session.scalars(
         select(Peer).where(Peer.peer_key.in_(waiting)).order_by(Peer.peer_key).with_for_update()

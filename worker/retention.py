@@ -14,8 +14,8 @@ from worker.database import Database
 from worker.removal import remove_study
 from worker.studies import Step, StudyState
 from worker.tables import (
+    UNSETTLED,
     Delivery,
-    DeliveryState,
     FileToRemove,
     Instance,
     InstanceConflict,
@@ -126,7 +126,7 @@ def _remove_finished(database: Database, found: Study, reason: str, now: datetim
 def _undelivered() -> Exists:
     return (
         select(Delivery.delivery_key)
-        .where(Delivery.study_key == Study.study_key, Delivery.state == DeliveryState.PENDING)
+        .where(Delivery.study_key == Study.study_key, Delivery.state.in_(UNSETTLED))
         .exists()
     )
 

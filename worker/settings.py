@@ -21,6 +21,7 @@ from model import SHIPPED_MODEL
 from worker.addresses import AllowedPeer, Target, check_ae_title, split_list
 from worker.broker_tls import with_checked_certificate
 from worker.settings_rules import contradictions
+from worker.syslog import syslog_server
 
 PREFIX: Final = "MULTIMIX_"
 
@@ -82,6 +83,8 @@ class Settings(BaseSettings):
             rejected; None keeps them.
         keep_gib: above so many GiB the studies that were done or rejected first are deleted first;
             None keeps them.
+        audit_server: syslog server that is told of what happens by DICOM PS3.15 A.5, as
+            ``udp://HOST:514`` or ``tls://HOST:6514``; None tells nobody.
         shutdown_seconds: time in which all parts have to end.
         log_format: ``console`` for people, ``json`` for programs.
         log_level: least severity that is logged.
@@ -140,6 +143,7 @@ class Settings(BaseSettings):
 
     keep_days: float | None = Field(default=None, gt=0)
     keep_gib: float | None = Field(default=None, gt=0)
+    audit_server: str | None = None
 
     shutdown_seconds: float = Field(default=30.0, ge=2)
     log_format: Literal["console", "json"] = "console"
@@ -183,6 +187,11 @@ class Settings(BaseSettings):
     @classmethod
     def _valid_ae_title(cls, value: str) -> str:
         return check_ae_title(value)
+
+    @field_validator("audit_server")
+    @classmethod
+    def _valid_audit_server(cls, value: str | None) -> str | None:
+        return str(syslog_server(value)) if value else None
 
     @field_validator("database_url")
     @classmethod

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from dicom_io.errors import SettingsError
+from dicom_io.result_profile import profile_text
 from worker.addresses import AllowedPeer, Target
 from worker.settings import Settings
 from worker.settings_loading import load_settings, load_settings_with_origins, shown_value
@@ -59,6 +60,32 @@ def test_targets_are_written_as_text_or_json(
     assert load_settings().targets == targets
 
 
+@pytest.mark.parametrize(
+    ("written", "shown", "results"),
+    [
+        ("PACS@h:104", "PACS@h:104 seg+sc", "seg+sc"),
+        ("PACS@h:104 sr+seg", "PACS@h:104 seg+sr", "seg+sr"),
+        ("WEB=https://h/dicom-web/  gsps", "WEB=https://h/dicom-web gsps", "gsps"),
+        ("https://h:8042/dicom-web", "https://h:8042/dicom-web seg+sc", "seg+sc"),
+        (
+            '{"ae_title": "A", "host": "x", "port": 1, "results": ["sc", "sr"]}',
+            "A@x:1 sc+sr",
+            "sc+sr",
+        ),
+        ('{"url": "http://h/w", "results": "labelmap"}', "http://h/w labelmap", "labelmap"),
+    ],
+)
+def test_each_target_names_the_results_that_it_gets(
+    monkeypatch: pytest.MonkeyPatch, written: str, shown: str, results: str
+) -> None:
+    monkeypatch.setenv("MULTIMIX_TARGETS", f"[{written}]" if written[0] == "{" else written)
+    settings = load_settings()
+    assert shown_value(settings, "targets") == shown
+    assert profile_text(settings.targets[0].results) == results
+    monkeypatch.setenv("MULTIMIX_TARGETS", shown)
+    assert load_settings().targets == settings.targets
+
+
 def test_allowed_peers_name_an_address_or_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MULTIMIX_ALLOWED_PEERS", "CT1@10.0.0.0/24,CT2@192.168.1.5,CT3@*")
     assert load_settings().allowed_peers == (
@@ -77,6 +104,12 @@ def test_allowed_peers_name_an_address_or_a_network(monkeypatch: pytest.MonkeyPa
         ("MULTIMIX_AE_TITLE", "SEVENTEEN_LETTERS", "MULTIMIX_AE_TITLE .*1 to 16"),
         ("MULTIMIX_TARGETS", "PACS:104", "MULTIMIX_TARGETS .*AE_TITLE@HOST:PORT"),
         ("MULTIMIX_TARGETS", "A@x:1,A@y:2", "different names"),
+        ("MULTIMIX_TARGETS", "A@x:1 seg+pdf", "MULTIMIX_TARGETS .*sr; got pdf"),
+        ("MULTIMIX_TARGETS", "A@x:1 seg sc", "MULTIMIX_TARGETS .*seg.sc"),
+        ("MULTIMIX_TARGETS", "W=https://me:geheim@h/w", "MULTIMIX_TARGETS .*no user, password"),
+        ("MULTIMIX_TARGETS", "W=ftp://h/w", "MULTIMIX_TARGETS .*https://HOST/PATH"),
+        ("MULTIMIX_TARGETS", "W=https://h:99999/w", "MULTIMIX_TARGETS .*https://HOST"),
+        ("MULTIMIX_TARGETS", '[{"ae_title": "A", "url": "http://h"}]', "or else a url"),
         ("MULTIMIX_TARGETS", '["A@x:1"', "MULTIMIX_TARGETS .*JSON"),
         ("MULTIMIX_ALLOWED_PEERS", "CT1@somewhere", "MULTIMIX_ALLOWED_PEERS .*address"),
         ("MULTIMIX_DATABASE_URL", "mysql://u:secret@h/d", "MULTIMIX_DATABASE_URL .*postgresql"),

@@ -6,6 +6,7 @@ over a fork; so this module imports the model only when a process opens.
 
 import logging
 import os
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
@@ -33,8 +34,9 @@ from worker.database import Database
 from worker.delivery import DeliveryRules, Recipient, ResultSender
 from worker.models import register_model
 from worker.peers import enter_targets
+from worker.queueing import DELIVERY_QUEUE, READING_QUEUE
 from worker.settings import Settings
-from worker.signs_of_life import show_sign_of_life
+from worker.signs_of_life import EVERY_SECONDS, show_sign_of_life
 from worker.study_reading import ReadingRules, ReadInstance, StudyReader
 
 _LOG = logging.getLogger(__name__)
@@ -54,6 +56,7 @@ class WorkerProcess:
 
     def __init__(self, settings: Settings, reads: bool) -> None:
         self._settings = settings
+        self._shown: dict[str, float] = {}  # by queue, on the monotonic clock
         self.database = Database(settings.resolved_database_url)
         self.database.wait_until_reachable()
         self.database.require_current_schema()
@@ -72,18 +75,24 @@ class WorkerProcess:
 
     def read_study(self, study_key: int) -> list[int]:
         """Read a study; see ``StudyReader.read_study``."""
+        # Behind a long queue the heartbeat tasks come late; whoever takes work lives as well.
+        self.answer_heartbeat(READING_QUEUE)
         if self.reader is None:
             self.reader = self._make_reader()
         return self.reader.read_study(study_key)
 
     def deliver_to(self, peer_key: int) -> None:
         """Send what is due to a target, and ask it to commit to what it has, where it is to."""
+        self.answer_heartbeat(DELIVERY_QUEUE)
         self.sender.deliver_to(peer_key)
         self.commitments.ask(peer_key)
 
     def answer_heartbeat(self, queue: str) -> None:
-        """Note that a task of this queue was taken just now."""
-        show_sign_of_life(self.database, queue, utc_now())
+        """Note that a task of this queue was taken just now, once in a while."""
+        now = time.monotonic()
+        if now - self._shown.get(queue, -EVERY_SECONDS) >= EVERY_SECONDS:
+            show_sign_of_life(self.database, queue, utc_now())
+            self._shown[queue] = now
 
     def _send(self, paths: Sequence[Path], recipient: Recipient) -> list[SendOutcome]:
         """Send as the settings say that this target is called."""

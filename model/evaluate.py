@@ -27,8 +27,10 @@ from dicom_io.errors import CheckpointError, MultiMixError, TrainingError
 from dicom_io.pixels import map_on_source
 from model import SHIPPED_MODEL
 from model.allocator import keep_freed_memory
+from model.checkpoint import ModelCard
+from model.config import Tasks
 from model.dataset import load_exports
-from model.image_table import ImageRecord, ImageTable
+from model.image_table import TABLE_SIDE, ImageRecord, ImageTable
 from model.metrics import (
     ClassificationScores,
     MaskScores,
@@ -141,23 +143,33 @@ def evaluate_rows(
     }
     if predictor.card.gate is not None:
         report["share_refused_by_gate"] = sum(s.is_refused for s in scored) / len(scored)
-    report |= _mask_figures(scored) | _class_figures(scored, operating_point)
+    classifies = learnt_tasks(predictor.card).classify
+
+    def figures(of: Sequence[Scored]) -> dict[str, Any]:
+        return _mask_figures(of) | (_class_figures(of, operating_point) if classifies else {})
+
+    report |= figures(scored)
     for name, group_of in GROUPINGS.items():
-        report[f"by_{name}"] = _by_group(scored, group_of, operating_point)
+        report[f"by_{name}"] = _by_group(scored, group_of, figures)
     return report, scored
 
 
+def learnt_tasks(card: ModelCard) -> Tasks:
+    """What a model was trained to do; its figures in anything else would be noise."""
+    return Tasks.model_validate(card.training_config.get("tasks", {}))
+
+
 def _by_group(
-    scored: Sequence[Scored], group_of: Callable[[ImageRecord], str], operating_point: float
+    scored: Sequence[Scored],
+    group_of: Callable[[ImageRecord], str],
+    figures: Callable[[Sequence[Scored]], dict[str, Any]],
 ) -> dict[str, dict[str, Any]]:
     """The same figures for each group of images that is large enough."""
     groups: dict[str, list[Scored]] = defaultdict(list)
     for one in scored:
         groups[group_of(one.record)].append(one)
     return {
-        name: {"images": len(members)}
-        | _mask_figures(members)
-        | _class_figures(members, operating_point)
+        name: {"images": len(members)} | figures(members)
         for name, members in sorted(groups.items())
         if name and len(members) >= SMALLEST_GROUP
     }
@@ -173,19 +185,20 @@ def _score(
 ) -> Iterator[Scored]:
     """Predict in batches and compare each mask with its reference."""
     side = predictor.card.input_side
-    if side != table.images.shape[1]:
+    if side > TABLE_SIDE:
         raise CheckpointError(
-            f"the model reads {side} px, the preprocessed table holds {table.images.shape[1]} px"
+            f"the model reads {side} px, the preprocessed exports hold {TABLE_SIDE} px"
         )
+    segments = learnt_tasks(predictor.card).segment
     for start in range(0, len(rows), BATCH):
         batch = list(rows[start : start + BATCH])
-        predictions = predictor.predict_batch(np.asarray(table.images[batch]))
-        for row, prediction in zip(batch, predictions, strict=True):
+        predictions = predictor.predict_batch(table.images_at(batch, side))
+        references = table.masks_at(batch, side).astype(np.bool_)
+        for row, prediction, reference_hw in zip(batch, predictions, references, strict=True):
             record = records[row]
             mask = full_size_mask = None
-            if record.has_mask:
+            if record.has_mask and segments:
                 predicted_hw = prediction.lung_probability_hw >= 0.5
-                reference_hw = np.asarray(table.masks[row], dtype=np.bool_)
                 mask = score_mask(predicted_hw, reference_hw, record.grid_spacing_mm(side))
                 if full_size:
                     full_size_mask = _score_at_full_size(record, prediction)

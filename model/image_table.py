@@ -104,10 +104,23 @@ class ImageTable:
 
     def tensors(self, indices: Sequence[int], side: int) -> tuple[Tensor, Tensor]:
         """Images in [-1, 1] and masks in {0, 1}, float32, (n, 1, side, side)."""
-        rows = np.asarray(indices)
-        images = as_network_input(torch.from_numpy(self.images[rows]))
-        masks = torch.from_numpy(self.masks[rows])[:, None].float()
+        images = as_network_input(torch.from_numpy(self.images[np.asarray(indices)]))
         if side != TABLE_SIDE:
             images = F.interpolate(images, (side, side), mode="area")
-            masks = (F.interpolate(masks, (side, side), mode="area") > 0.5).float()
-        return images, masks
+        return images, torch.from_numpy(self.masks_at(indices, side))[:, None].float()
+
+    def images_at(self, indices: Sequence[int], side: int) -> NDArray[np.uint8]:
+        """Images of a smaller side, uint8, (n, side, side)."""
+        images = self.images[np.asarray(indices)]
+        return images if side == TABLE_SIDE else _shrunk(images, side).round().byte().numpy()
+
+    def masks_at(self, indices: Sequence[int], side: int) -> NDArray[np.uint8]:
+        """Masks of a smaller side, uint8 0 or 1, (n, side, side); lung where most of a pixel is."""
+        masks = self.masks[np.asarray(indices)]
+        return masks if side == TABLE_SIDE else (_shrunk(masks, side) > 0.5).byte().numpy()
+
+
+def _shrunk(images_nhw: NDArray[np.uint8], side: int) -> Tensor:
+    """float, (n, side, side): each pixel the mean of what it covers."""
+    pixels = torch.from_numpy(images_nhw)[:, None].float()
+    return F.interpolate(pixels, (side, side), mode="area")[:, 0]

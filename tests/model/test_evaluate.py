@@ -9,9 +9,11 @@ from typer.testing import CliRunner
 
 from dicom_io.errors import CheckpointError, TrainingError
 from model.checkpoint import Calibration, ModelCard, write_model
+from model.config import TABLE_MODELS
 from model.dataset import load_exports
 from model.evaluate import age_band, evaluate, main
 from model.image_table import ImageTable
+from model.metrics import auroc
 from model.network import MultiMixNetwork, NetworkShape
 from model.predictor import Predictor
 from tests.model.exports import manifest_row, write_export
@@ -136,10 +138,33 @@ def test_dice_and_jaccard_of_every_mask_agree_and_so_do_their_order(table):
     assert report["iou"] <= report["dice"] <= 2 * report["iou"] / (1 + report["iou"]) + 1e-12
 
 
-def test_a_model_of_another_size_than_the_table_is_refused(table):
+def test_a_model_of_a_smaller_side_is_scored_on_its_own_grid(table):
     card = ModelCard(version="1", network={}, input_side=128)
-    with pytest.raises(CheckpointError, match="128 px"):
+    report = evaluate(table, Predictor(network(), card), full_size=False)
+    images = torch.from_numpy(np.asarray(table.images))[:, None].float()
+    shrunk = torch.nn.functional.avg_pool2d(images, 2).round().byte()[:, 0].numpy()
+    reader = Predictor(network(), card)
+    labels = np.array([r.class_index for r in table.records])
+    probabilities = np.array([reader.predict(image_hw).probability for image_hw in shrunk])
+    assert report["auroc"] == pytest.approx(auroc(probabilities, labels))
+    assert 0 < report["dice"] < 1
+
+
+def test_a_model_of_a_larger_side_than_the_table_is_refused(table):
+    card = ModelCard(version="1", network={}, input_side=512)
+    with pytest.raises(CheckpointError, match="512 px"):
         evaluate(table, Predictor(network(), card), full_size=False)
+
+
+@pytest.mark.parametrize(
+    ("model", "has", "lacks"), [("unet", "dice", "auroc"), ("enc", "auroc", "dice")]
+)
+def test_figures_of_a_task_that_was_never_learnt_are_left_out(table, model, has, lacks):
+    tasks = {"tasks": TABLE_MODELS[model].model_dump()}
+    card = ModelCard(version="1", network={}, training_config=tasks)
+    report = evaluate(table, Predictor(network(), card), full_size=False)
+    assert has in report
+    assert lacks not in report
 
 
 @pytest.fixture(scope="module")

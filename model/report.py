@@ -199,7 +199,7 @@ def saliency_examples(
         ]
         kind.sort(key=lambda s: s.probability, reverse=claims_ill)
         for one in kind[:SALIENCY_OF_EACH_KIND]:
-            image_hw = np.asarray(exports.images[one.row])
+            image_hw = exports.images_at([one.row], predictor.card.input_side)[0]
             label, verdict = (("normal", "pneumonia")[flag] for flag in (is_ill, claims_ill))
             title = f"label {label}\nverdict {verdict}, {one.probability:.2f}"
             saliency_hw = predictor.predict(image_hw).saliency_hw
@@ -248,14 +248,14 @@ def mask_pictures(
     for one in chosen:
         if one.mask is None:
             raise AssertionError("only films with a reference mask are shown")
-        image_hw = np.asarray(exports.images[one.row])
+        image_hw = exports.images_at([one.row], predictor.card.input_side)[0]
         distance = "" if one.mask.hd95_px is None else f", HD95 {one.mask.hd95_px:.0f} px"
         pictures.append(
             MaskPicture(
                 title=f"Dice {one.mask.dice:.3f}{distance}\n{one.record.source[:24]}",
                 image_hw=image_hw,
                 predicted_hw=predictor.predict(image_hw).lung_probability_hw >= 0.5,
-                reference_hw=np.asarray(exports.masks[one.row]) > 0,
+                reference_hw=exports.masks_at([one.row], predictor.card.input_side)[0] > 0,
                 height_by_width=one.record.rows / one.record.columns,
             )
         )

@@ -104,17 +104,11 @@ def read_state(folder: Path, learner: Learner) -> TrainingState:
     Raises:
         TrainingError: there is no state, or it is damaged or of another network.
     """
+    state, weights = _read_progress(folder)
     try:
-        content = json.loads((folder / "state.json").read_text())
-    except OSError as cause:
-        raise TrainingError(f"nothing to resume in {folder}; start without --resume") from cause
-    except ValueError as cause:
-        raise TrainingError(f"{folder / 'state.json'} is damaged; start anew") from cause
-    try:
-        tensors = load_file(folder / content.pop("weights"))
-        state = TrainingState(**content)
-    except (OSError, SafetensorError, KeyError, TypeError, AttributeError) as cause:
-        raise TrainingError(f"the state in {folder} is damaged; start anew") from cause
+        tensors = load_file(folder / weights)
+    except (OSError, SafetensorError) as cause:
+        raise _damaged(folder) from cause
     try:
         for prefix, module in _modules(learner):
             module.load_state_dict(_with_prefix(tensors, f"{prefix}."))
@@ -128,6 +122,32 @@ def read_state(folder: Path, learner: Learner) -> TrainingState:
         {"state": moments, "param_groups": learner.optimizer.state_dict()["param_groups"]}
     )
     return state
+
+
+def read_progress(folder: Path) -> TrainingState:
+    """Where a run stands, without its weights.
+
+    Raises:
+        TrainingError: there is no state, or it is damaged.
+    """
+    state, _ = _read_progress(folder)
+    return state
+
+
+def _read_progress(folder: Path) -> tuple[TrainingState, str]:
+    """The state and the name of the file with its weights."""
+    try:
+        content = json.loads((folder / "state.json").read_text())
+        weights = str(content.pop("weights"))
+        return TrainingState(**content), weights
+    except OSError as cause:
+        raise TrainingError(f"nothing to resume in {folder}; start without --resume") from cause
+    except (ValueError, KeyError, TypeError, AttributeError) as cause:
+        raise _damaged(folder) from cause
+
+
+def _damaged(folder: Path) -> TrainingError:
+    return TrainingError(f"the state in {folder} is damaged; start anew")
 
 
 def _modules(learner: Learner) -> tuple[tuple[str, nn.Module], ...]:

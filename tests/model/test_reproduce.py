@@ -1,0 +1,132 @@
+import io
+import json
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+from typer import Typer
+from typer.testing import CliRunner
+
+from dicom_io.errors import TrainingError
+from model.image_table import ImageTable
+from model.reproduce import Plan, main, reproduce
+from model.table_grid import Cell
+from tests.model.exports import manifest_row, write_export
+from tests.model.films import film_table
+from tests.model.runs import SHORT, SignalAt, short, state_hash
+
+CELLS = (Cell("unet", None, 2), Cell("umtl-ssl", 4, 2), Cell("multimix", 4, 2))
+
+
+@pytest.fixture(scope="module")
+def learnt():
+    table = film_table(20)
+    records = tuple(
+        replace(r, split="val" if n >= 14 else "train") for n, r in enumerate(table.records)
+    )
+    return ImageTable(records, table.images, table.masks, ())
+
+
+def plan(*cells, seeds=(1,), **changes):
+    configs = {
+        cell: short("paper", model=cell.model).model_copy(
+            update={"labels": cell.labels, "masks": cell.masks}
+        )
+        for cell in cells
+    }
+    facts = {"minutes": None, "most_films": None, "device": "cpu"}
+    return Plan(cells=cells, seeds=seeds, configs=configs, **(facts | changes))
+
+
+def reproduced(a_plan, out, learnt, other=None, printed=None):
+    console = Console(file=printed or io.StringIO(), width=500)
+    return reproduce(a_plan, out, learnt=learnt, other=other, console=console)
+
+
+def test_every_row_is_trained_with_every_seed_and_scored_in_both_domains(learnt, tmp_path):
+    other = film_table(8, source="Elsewhere", split=None)
+    grid = reproduced(plan(*CELLS, seeds=(1, 2)), tmp_path, learnt, other)
+    assert [(r.cell, r.config.seed) for r in grid.results] == [
+        (cell, seed) for seed in (1, 2) for cell in CELLS
+    ]
+    assert {r.figures["in-domain"]["images"] for r in grid.results} == {6}
+    assert {r.figures["cross-domain"]["images"] for r in grid.results} == {8}
+    assert grid.results[0].figure("in-domain", "auroc") is None  # a U-Net has no opinion
+    assert grid.results[1].figure("in-domain", "auroc") is not None
+    page = (tmp_path / "table.md").read_text()
+    assert "MultiMix against UMTL-SSL, 4 labels and 2 masks, cross-domain, AUROC" in page
+    assert "8 Elsewhere without split" in page
+
+
+def test_what_is_done_is_not_done_again(learnt, tmp_path):
+    first = reproduced(plan(CELLS[0]), tmp_path, learnt)
+    trained = state_hash(tmp_path / CELLS[0].name / "seed-1")
+    printed = io.StringIO()
+    again = reproduced(plan(*CELLS[:2]), tmp_path, learnt, printed=printed)
+    assert again.results[0] == first.results[0]
+    assert state_hash(tmp_path / CELLS[0].name / "seed-1") == trained
+    assert printed.getvalue().count("held out") == 1  # one run began
+
+
+def test_a_stopped_grid_goes_on_where_it_stopped(learnt, tmp_path):
+    whole = reproduced(plan(*CELLS[1:]), tmp_path / "whole", learnt)
+    with pytest.raises(TrainingError, match=r"stopped at step [2-5] of 6 of multimix"):
+        # The second run is stopped by a real SIGTERM at its first validation.
+        reproduced(plan(CELLS[2]), tmp_path / "stopped", learnt, printed=SignalAt("step 2"))
+    resumed = reproduced(plan(*CELLS[1:]), tmp_path / "stopped", learnt)
+    assert [r.figures for r in resumed.results] == [r.figures for r in whole.results]
+
+
+def test_a_time_limit_ends_a_run_and_its_model_is_scored(learnt, tmp_path):
+    grid = reproduced(plan(CELLS[0], minutes=0.0), tmp_path, learnt)
+    assert grid.results[0].steps == 1
+    assert grid.results[0].figure("in-domain", "iou") is not None
+
+
+def test_a_folder_of_other_settings_is_refused(learnt, tmp_path):
+    reproduced(plan(CELLS[0]), tmp_path, learnt)
+    other = plan(CELLS[0])
+    other.configs[CELLS[0]] = other.configs[CELLS[0]].model_copy(update={"learning_rate": 0.5})
+    with pytest.raises(TrainingError, match="trained with other settings"):
+        reproduced(other, tmp_path, learnt)
+
+
+def test_fewer_films_are_the_same_films_every_time(learnt, tmp_path):
+    few = reproduced(plan(CELLS[0], most_films=3), tmp_path / "a", learnt)
+    again = reproduced(plan(CELLS[0], most_films=3), tmp_path / "b", learnt)
+    assert few.results[0].figures["in-domain"]["images"] == 3
+    assert few.results[0].figures == again.results[0].figures
+
+
+def test_without_a_val_split_there_is_nothing_to_score(tmp_path):
+    with pytest.raises(TrainingError, match="no image of split 'val'"):
+        reproduced(plan(CELLS[0]), tmp_path, film_table(8))
+
+
+def test_the_command_writes_both_tables(tmp_path):
+    export = write_export(
+        tmp_path,
+        16,
+        lambda n: manifest_row(n).replace(",test,", ",val,").replace(",,", ",mask-0.png,"),
+    )
+    application = Typer()
+    application.command()(main)
+    words = f"--data {export} --out {tmp_path / 'grid'} --cache {tmp_path / 'cache'}"
+    words += " --model umtl --seeds 1 --labels 4 --masks 2"
+    for setting in (*SHORT, 'stages=[{"side":32,"steps":2}]'):
+        words += f" --set {setting}"
+    result = CliRunner().invoke(application, words.split())
+    assert result.exit_code == 0, result.output
+    (figures,) = (tmp_path / "grid").glob("umtl-4-labels-2-masks/seed-1/figures.json")
+    assert json.loads(figures.read_text())["steps"] == 2
+    assert "| umtl | 4 | 2 |" in (tmp_path / "grid" / "table.md").read_text()
+
+
+def test_the_command_says_what_is_wrong_in_a_sentence(tmp_path):
+    application = Typer()
+    application.command()(main)
+    result = CliRunner().invoke(
+        application, ["--data", str(tmp_path), "--out", str(tmp_path / "g"), "--labels", "some"]
+    )
+    assert result.exit_code == 1
+    assert "a budget is a number or 'all', not 'some'" in result.output

@@ -116,6 +116,7 @@ class TrainingConfig(_Frozen):
             0 uses the student itself.
         encoder_norm: see ``NetworkShape``.
         residual: see ``NetworkShape``.
+        local_contrast: see ``NetworkShape``.
         dropout: see ``NetworkShape``.
         bridge_scale: see ``NetworkShape``.
         bridge_pooling: see ``NetworkShape``.
@@ -156,6 +157,7 @@ class TrainingConfig(_Frozen):
     teacher_decay: float = Field(default=0.0, ge=0, lt=1)
     encoder_norm: Norm = "instance"
     residual: bool = False
+    local_contrast: bool = False
     dropout: float = Field(default=0.25, ge=0, lt=1)
     bridge_scale: BridgeScale = "raw"
     bridge_pooling: BridgePooling = "bilinear"
@@ -181,6 +183,7 @@ class TrainingConfig(_Frozen):
             dropout=self.dropout,
             encoder_norm=self.encoder_norm,
             residual=self.residual,
+            local_contrast=self.local_contrast,
             bridge=self.tasks.bridge,
             bridge_scale=self.bridge_scale,
             bridge_pooling=self.bridge_pooling,
@@ -224,6 +227,7 @@ BEST = TrainingConfig(
     teacher_decay=0.995,
     encoder_norm="group",
     residual=True,
+    local_contrast=True,
     dropout=0.1,
     bridge_scale="per_image",
     bridge_pooling="area",

@@ -23,6 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.local_contrast import local_contrast
+
 Norm = Literal["instance", "group"]
 BridgeScale = Literal["raw", "per_image"]
 BridgePooling = Literal["bilinear", "area"]
@@ -53,6 +55,8 @@ class NetworkShape:
         encoder_norm: ``instance`` without affine parameters (the paper) or ``group`` with them;
             instance norm before global pooling removes what the classifier lives on.
         residual: add a 1x1 shortcut around each encoder block.
+        local_contrast: let the encoder see local contrast instead of brightness
+            (``model.local_contrast``).
         bridge: feed image and saliency into the decoder.
         bridge_scale: ``raw`` gradients (the paper; about 1e-3 beside an image of order 1) or each
             saliency map divided by its own mean.
@@ -63,6 +67,7 @@ class NetworkShape:
     dropout: float = 0.25
     encoder_norm: Norm = "instance"
     residual: bool = False
+    local_contrast: bool = False
     bridge: bool = True
     bridge_scale: BridgeScale = "raw"
     bridge_pooling: BridgePooling = "bilinear"
@@ -124,6 +129,7 @@ class Encoder(nn.Module):
 
     def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
+        self.local_contrast = shape.local_contrast
         widths = (1, *shape.channels)
         self.blocks = nn.ModuleList(
             DoubleConvolution(
@@ -135,7 +141,7 @@ class Encoder(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """Features of (batch, 1, height, width), finest first, each half the size of the last."""
         features: list[Tensor] = []
-        x = images
+        x = local_contrast(images) if self.local_contrast else images
         for depth, block in enumerate(self.blocks):
             x = block(x if depth == 0 else F.max_pool2d(x, 2))
             features.append(x)

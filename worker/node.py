@@ -23,7 +23,7 @@ from worker.watch import NodeWatch
 _LOG = logging.getLogger(__name__)
 
 _LOOP_SECONDS: Final = 0.2
-_CHECK_SECONDS: Final = 2.0
+_CHECK_SECONDS: Final = 1.0
 _MOST_FAILED_STARTS: Final = 3
 
 
@@ -102,7 +102,7 @@ def _supervise(
             )
         if ready and time.monotonic() >= next_check:
             next_check = time.monotonic() + _CHECK_SECONDS
-            for part in watch.silent_parts():
+            for part in watch.silent_parts(supervisor.started()):
                 _LOG.error("the %s gave no sign of life for long; it is restarted", part)
                 supervisor.restart(part)
 

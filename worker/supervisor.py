@@ -7,10 +7,12 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from typing import Final
 
 from worker.backoff import Backoff
+from worker.clock import utc_now
 from worker.parent_death import end_with_parent
 
 _LOG = logging.getLogger(__name__)
@@ -39,7 +41,8 @@ class Part:
 class _Running:
     part: Part
     process: subprocess.Popen[bytes] | None = None
-    started: float = 0.0
+    started: float = 0.0  # on the monotonic clock
+    started_at: datetime | None = None
     failures: int = 0
     restart_at: float = 0.0
 
@@ -85,6 +88,14 @@ class Supervisor:
         """How often in a row each part has ended soon after its start."""
         return {running.part.name: running.failures for running in self._running}
 
+    def started(self) -> dict[str, datetime]:
+        """When the present process of each part was started."""
+        return {
+            running.part.name: running.started_at
+            for running in self._running
+            if running.started_at is not None
+        }
+
     def process_of(self, name: str) -> int | None:
         """Process number of a part; None if it is not running."""
         for running in self._running:
@@ -112,6 +123,7 @@ class Supervisor:
             preexec_fn=partial(end_with_parent, os.getpid()),
         )
         running.started = time.monotonic()
+        running.started_at = utc_now()
 
     def _note_end(self, running: _Running, status: int) -> None:
         process, running.process = running.process, None

@@ -52,7 +52,7 @@ class SweepRules:
     longest_queue: int = 200
     forgotten_after: timedelta = timedelta(seconds=5)
     repeated_after: timedelta = timedelta(minutes=10)
-    heartbeat_every: timedelta = timedelta(seconds=10)
+    heartbeat_every: timedelta = timedelta(seconds=5)
     heartbeat_retry: timedelta = timedelta(seconds=1)
 
 

@@ -1,6 +1,6 @@
 """Whether the parts of a running node do what they are there for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -17,7 +17,15 @@ from worker.signs_of_life import LISTENER, SWEEPER, signs_of_life
 from worker.studies import StudyState
 from worker.tables import Peer, Study
 
-WATCHED_PARTS: Final = frozenset({LISTENER, SWEEPER, READING_QUEUE, DELIVERY_QUEUE})
+# How long a part may say nothing. A worker is asked every few seconds, and its end costs nothing:
+# what it held is taken back. The end of a listener aborts the associations that are open.
+_SILENCE: Final = {
+    LISTENER: timedelta(seconds=45),
+    SWEEPER: timedelta(seconds=45),
+    READING_QUEUE: timedelta(seconds=15),
+    DELIVERY_QUEUE: timedelta(seconds=15),
+}
+WATCHED_PARTS: Final = frozenset(_SILENCE)
 
 
 @dataclass
@@ -28,14 +36,14 @@ class NodeWatch:
         database: where they show it.
         broker_url: where the workers' tasks come from.
         started: when the node was started; earlier signs of life are not its own.
-        silence: so long without a sign of life, and without other work, is no delay.
+        starting: so long a process may take from its start to its first sign of life.
         now: the clock.
     """
 
     database: Database
     broker_url: str
     started: datetime
-    silence: timedelta = timedelta(seconds=45)  # workers are asked every 10 s
+    starting: timedelta = timedelta(seconds=60)
     now: Callable[[], datetime] = utc_now
     _fair_since: datetime | None = None
 
@@ -46,31 +54,36 @@ class NodeWatch:
         except SQLAlchemyError:
             return False
 
-    def silent_parts(self) -> list[str]:
+    def silent_parts(self, started: Mapping[str, datetime]) -> list[str]:
         """Parts that gave no sign of life for long, though database and broker were there.
 
         A worker that holds a lease is at work, however long its task takes.
+
+        Args:
+            started: when the present process of each part was started.
         """
         now = self.now()
         try:
-            alive = {*self._busy_queues(now), *self._seen(now - self.silence)}
+            excused = self._busy_queues(now)
+            seen = self._seen()
             fair = self._broker_answers()
         except SQLAlchemyError:
             fair = False
         if not fair:
             self._fair_since = None
             return []
-        self._fair_since = self._fair_since or now
-        if now - self._fair_since < self.silence:
-            return []
-        silent = sorted(WATCHED_PARTS - alive)
-        if silent:
-            self._fair_since = None  # the new process gets its time too
-        return silent
+        fair_since = self._fair_since = self._fair_since or now
 
-    def _seen(self, since: datetime | None = None) -> dict[str, datetime]:
+        def is_silent(part: str) -> bool:
+            last, began = seen.get(part, self.started), started.get(part, self.started)
+            patience = _SILENCE[part] if last >= began else self.starting
+            return now - max(last, began, fair_since) >= patience
+
+        return sorted(part for part in WATCHED_PARTS - excused if is_silent(part))
+
+    def _seen(self) -> dict[str, datetime]:
         with self.database.reading() as session:
-            return signs_of_life(session, since or self.started)
+            return signs_of_life(session, self.started)
 
     def _busy_queues(self, now: datetime) -> set[str]:
         reads = select(Study.study_key).where(

@@ -142,7 +142,7 @@ def test_heartbeats_go_through_both_queues_and_soon_again_where_the_broker_was_a
 ) -> None:
     bench.sweeper.sweep()
     assert sorted(bench.waker.heartbeats) == ["delivery", "reading"]
-    bench.clock.forward(9)
+    bench.clock.forward(4)
     bench.sweeper.sweep()
     assert len(bench.waker.heartbeats) == 2
     bench.waker.away = True

@@ -1,7 +1,7 @@
 """A part that is there but does nothing is noticed; one that has much to do is left alone."""
 
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from worker.database import Database
 from worker.embedded_broker import broker_url
 from worker.queueing import READING_QUEUE
 from worker.settings import Settings
-from worker.signs_of_life import show_sign_of_life
+from worker.signs_of_life import LISTENER, show_sign_of_life
 from worker.study_steps import claim
 from worker.watch import WATCHED_PARTS, NodeWatch
 
@@ -29,13 +29,19 @@ def watch(bench: Bench, settings: Settings) -> Iterator[NodeWatch]:
         yield NodeWatch(bench.database, broker_url(settings), bench.clock.now, now=bench.clock)
 
 
-def let_time_pass(bench: Bench, watch: NodeWatch, seconds: int, *silent: str) -> list[str]:
+def let_time_pass(
+    bench: Bench,
+    watch: NodeWatch,
+    seconds: int,
+    *silent: str,
+    started: Mapping[str, datetime] | None = None,
+) -> list[str]:
     """All parts but some show that they work, every few seconds; what the watch says at the end."""
     for _ in range(seconds // 5):
         bench.clock.forward(5)
         for part in WATCHED_PARTS - set(silent):
             show_sign_of_life(bench.database, part, bench.clock.now)
-        found = watch.silent_parts()
+        found = watch.silent_parts(started or {})
         if found:
             return found
     return []
@@ -52,24 +58,44 @@ def test_a_node_is_ready_when_every_part_has_shown_that_it_works(
     assert not restarted.is_ready(), "signs of an earlier run do not count"
 
 
-def test_a_worker_that_takes_no_tasks_is_noticed_once(bench: Bench, watch: NodeWatch) -> None:
+def test_a_worker_that_takes_no_tasks_is_noticed_soon(bench: Bench, watch: NodeWatch) -> None:
     assert let_time_pass(bench, watch, 60) == []
-    assert let_time_pass(bench, watch, 90, READING_QUEUE) == [READING_QUEUE]
-    assert watch.silent_parts() == [], "its successor gets the time to start"
+    assert let_time_pass(bench, watch, 10, READING_QUEUE) == []
+    assert let_time_pass(bench, watch, 10, READING_QUEUE) == [READING_QUEUE]
+
+
+def test_a_listener_is_given_longer_since_its_end_aborts_associations(
+    bench: Bench, watch: NodeWatch
+) -> None:
+    assert let_time_pass(bench, watch, 60) == []
+    assert let_time_pass(bench, watch, 40, LISTENER) == []
+    assert let_time_pass(bench, watch, 10, LISTENER) == [LISTENER]
+
+
+def test_a_new_process_gets_its_time_to_start_and_no_more(bench: Bench, watch: NodeWatch) -> None:
+    assert let_time_pass(bench, watch, 60) == []
+    started = {READING_QUEUE: bench.clock.forward(1)}
+    assert let_time_pass(bench, watch, 55, READING_QUEUE, started=started) == []
+    assert let_time_pass(bench, watch, 10, READING_QUEUE, started=started) == [READING_QUEUE]
+    started = {READING_QUEUE: bench.clock.forward(1)}
+    assert let_time_pass(bench, watch, 10, started=started) == [], "it works already"
+    assert let_time_pass(bench, watch, 15, READING_QUEUE, started=started) == [READING_QUEUE]
 
 
 def test_a_worker_that_holds_a_lease_is_at_work(bench: Bench, watch: NodeWatch) -> None:
+    assert let_time_pass(bench, watch, 5) == []
     bench.receive(chest_film("1.2.3"))
     with bench.database.writing() as session:
         assert claim(session, 1, bench.clock.now, timedelta(seconds=100)) is not None
     assert let_time_pass(bench, watch, 95, READING_QUEUE) == []
-    assert let_time_pass(bench, watch, 90, READING_QUEUE) == [READING_QUEUE]
+    assert let_time_pass(bench, watch, 20, READING_QUEUE) == [READING_QUEUE]
 
 
 def test_while_the_broker_is_away_no_worker_is_blamed(bench: Bench, settings: Settings) -> None:
     watch = NodeWatch(bench.database, "redis://127.0.0.1:1/0", bench.clock.now, now=bench.clock)
+    assert let_time_pass(bench, watch, 5) == []
     assert let_time_pass(bench, watch, 600, READING_QUEUE) == []
     with running_broker(settings):
         watch.broker_url = broker_url(settings)
-        assert let_time_pass(bench, watch, 40, READING_QUEUE) == []
-        assert let_time_pass(bench, watch, 20, READING_QUEUE) == [READING_QUEUE]
+        assert let_time_pass(bench, watch, 15, READING_QUEUE) == []
+        assert let_time_pass(bench, watch, 10, READING_QUEUE) == [READING_QUEUE]

@@ -102,7 +102,7 @@ def _supervise(
             )
         if ready and time.monotonic() >= next_check:
             next_check = time.monotonic() + _CHECK_SECONDS
-            for part in watch.silent_parts(supervisor.started()):
+            for part in watch.silent_parts(supervisor.last_changes()):
                 _LOG.error("the %s gave no sign of life for long; it is restarted", part)
                 supervisor.restart(part)
 

@@ -18,7 +18,7 @@ from worker.parent_death import end_with_parent
 _LOG = logging.getLogger(__name__)
 
 # A process that ran for so long was not ended by what ends a process at its start.
-_LONG_RUN_SECONDS: Final = 60.0
+_LONG_RUN_SECONDS: Final = 15.0
 _KILL_SECONDS: Final = 2.0
 
 
@@ -42,7 +42,7 @@ class _Running:
     part: Part
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0  # on the monotonic clock
-    started_at: datetime | None = None
+    changed_at: datetime | None = None
     failures: int = 0
     restart_at: float = 0.0
 
@@ -61,7 +61,7 @@ class Supervisor:
     parts: Sequence[Part]
     environment: Mapping[str, str]
     stop_seconds: float
-    backoff: Backoff = field(default_factory=lambda: Backoff(0.5, 30.0))
+    backoff: Backoff = field(default_factory=lambda: Backoff(0.5, 15.0))
     _running: list[_Running] = field(default_factory=list)
 
     def start(self) -> None:
@@ -88,12 +88,12 @@ class Supervisor:
         """How often in a row each part has ended soon after its start."""
         return {running.part.name: running.failures for running in self._running}
 
-    def started(self) -> dict[str, datetime]:
-        """When the present process of each part was started."""
+    def last_changes(self) -> dict[str, datetime]:
+        """When the present process of each part was started or, without one, the last one ended."""
         return {
-            running.part.name: running.started_at
+            running.part.name: running.changed_at
             for running in self._running
-            if running.started_at is not None
+            if running.changed_at is not None
         }
 
     def process_of(self, name: str) -> int | None:
@@ -123,10 +123,11 @@ class Supervisor:
             preexec_fn=partial(end_with_parent, os.getpid()),
         )
         running.started = time.monotonic()
-        running.started_at = utc_now()
+        running.changed_at = utc_now()
 
     def _note_end(self, running: _Running, status: int) -> None:
         process, running.process = running.process, None
+        running.changed_at = utc_now()
         if process is not None:
             _signal(process, signal.SIGKILL)  # what it may have left behind
         if time.monotonic() - running.started > _LONG_RUN_SECONDS:

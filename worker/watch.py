@@ -54,13 +54,13 @@ class NodeWatch:
         except SQLAlchemyError:
             return False
 
-    def silent_parts(self, started: Mapping[str, datetime]) -> list[str]:
+    def silent_parts(self, changed: Mapping[str, datetime]) -> list[str]:
         """Parts that gave no sign of life for long, though database and broker were there.
 
         A worker that holds a lease is at work, however long its task takes.
 
         Args:
-            started: when the present process of each part was started.
+            changed: when the present process of each part was started, or the last one ended.
         """
         now = self.now()
         try:
@@ -75,7 +75,7 @@ class NodeWatch:
         fair_since = self._fair_since = self._fair_since or now
 
         def is_silent(part: str) -> bool:
-            last, began = seen.get(part, self.started), started.get(part, self.started)
+            last, began = seen.get(part, self.started), changed.get(part, self.started)
             patience = _SILENCE[part] if last >= began else self.starting
             return now - max(last, began, fair_since) >= patience
 

@@ -34,14 +34,14 @@ def let_time_pass(
     watch: NodeWatch,
     seconds: int,
     *silent: str,
-    started: Mapping[str, datetime] | None = None,
+    changed: Mapping[str, datetime] | None = None,
 ) -> list[str]:
     """All parts but some show that they work, every few seconds; what the watch says at the end."""
     for _ in range(seconds // 5):
         bench.clock.forward(5)
         for part in WATCHED_PARTS - set(silent):
             show_sign_of_life(bench.database, part, bench.clock.now)
-        found = watch.silent_parts(started or {})
+        found = watch.silent_parts(changed or {})
         if found:
             return found
     return []
@@ -74,12 +74,12 @@ def test_a_listener_is_given_longer_since_its_end_aborts_associations(
 
 def test_a_new_process_gets_its_time_to_start_and_no_more(bench: Bench, watch: NodeWatch) -> None:
     assert let_time_pass(bench, watch, 60) == []
-    started = {READING_QUEUE: bench.clock.forward(1)}
-    assert let_time_pass(bench, watch, 55, READING_QUEUE, started=started) == []
-    assert let_time_pass(bench, watch, 10, READING_QUEUE, started=started) == [READING_QUEUE]
-    started = {READING_QUEUE: bench.clock.forward(1)}
-    assert let_time_pass(bench, watch, 10, started=started) == [], "it works already"
-    assert let_time_pass(bench, watch, 15, READING_QUEUE, started=started) == [READING_QUEUE]
+    changed = {READING_QUEUE: bench.clock.forward(1)}
+    assert let_time_pass(bench, watch, 55, READING_QUEUE, changed=changed) == []
+    assert let_time_pass(bench, watch, 10, READING_QUEUE, changed=changed) == [READING_QUEUE]
+    changed = {READING_QUEUE: bench.clock.forward(1)}
+    assert let_time_pass(bench, watch, 10, changed=changed) == [], "it works already"
+    assert let_time_pass(bench, watch, 15, READING_QUEUE, changed=changed) == [READING_QUEUE]
 
 
 def test_a_worker_that_holds_a_lease_is_at_work(bench: Bench, watch: NodeWatch) -> None:

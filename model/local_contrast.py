@@ -36,9 +36,15 @@ def local_contrast(images: Tensor) -> Tensor:
 
 def _surroundings(pixels: Tensor, reach: int) -> Tensor:
     """A mean over a window that falls off linearly: two boxes, each by rows and by columns."""
-    width = 2 * reach + 1
     for _ in range(2):
         padded = F.pad(pixels, (reach,) * 4, mode="reflect")
-        rows = F.avg_pool2d(padded, (1, width), stride=1)
-        pixels = F.avg_pool2d(rows, (width, 1), stride=1)
+        pixels = _running_mean(_running_mean(padded, reach, dim=2), reach, dim=3)
     return pixels
+
+
+def _running_mean(pixels: Tensor, reach: int, dim: int) -> Tensor:
+    """Mean of ``2 * reach + 1`` neighbours, shorter by ``2 * reach``; as cheap for any width."""
+    width = 2 * reach + 1
+    sums = F.pad(pixels.cumsum(dim), (0, 0, 1, 0) if dim == 2 else (1, 0))
+    count = sums.shape[dim] - width
+    return (sums.narrow(dim, width, count) - sums.narrow(dim, 0, count)) / width

@@ -23,7 +23,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.dropout import ByteDropout
 from model.local_contrast import local_contrast
+from model.normalisation import GroupNorm
 
 Norm = Literal["instance", "group"]
 BridgeScale = Literal["raw", "per_image"]
@@ -106,7 +108,7 @@ class DoubleConvolution(nn.Module):
             nn.LeakyReLU(0.2),
         )
         self.shortcut = nn.Conv2d(inputs, outputs, 1, bias=False) if residual else None
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = ByteDropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, inputs, height, width) to (batch, outputs, height, width)."""
@@ -120,8 +122,8 @@ class DoubleConvolution(nn.Module):
 def normalisation(norm: Norm, channels: int) -> nn.Module:
     """The normalisation layer of a block; group norm has affine parameters, instance norm none."""
     if norm == "group":
-        return nn.GroupNorm(8, channels)
-    return nn.InstanceNorm2d(channels)
+        return GroupNorm(8, channels)
+    return GroupNorm(channels, channels, affine=False)  # one channel a group is instance norm
 
 
 class Encoder(nn.Module):
@@ -173,7 +175,7 @@ class Decoder(nn.Module):
             x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
             joined = [x, skip]
             if bridge is not None:
-                joined.append(bridge.to(x.dtype))
+                joined.append(bridge.to(x.dtype, memory_format=torch.channels_last))
                 bridge = None
             x = block(torch.cat(joined, dim=1))
         logits: Tensor = self.to_mask(x)
@@ -189,6 +191,8 @@ class MultiMixNetwork(nn.Module):
         self.encoder = Encoder(self.shape)
         self.classifier = nn.Linear(self.shape.channels[-1], len(CLASSES))
         self.decoder = Decoder(self.shape)
+        # With the channels innermost a CPU convolves wide, shallow maps up to five times as fast.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(
         self, images: Tensor, *, masks: bool = True, saliency: bool = False

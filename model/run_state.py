@@ -85,7 +85,7 @@ def write_state(folder: Path, state: TrainingState, learner: Learner) -> None:
             tensors[f"{prefix}.{name}"] = value.detach().clone().contiguous()
     for number, moments in learner.optimizer.state_dict()["state"].items():
         for name, value in moments.items():
-            tensors[f"optimizer.{number}.{name}"] = torch.as_tensor(value).clone()
+            tensors[f"optimizer.{number}.{name}"] = torch.as_tensor(value).clone().contiguous()
     weights = folder / f"step-{state.step}.safetensors"
     unfinished_weights = weights.with_suffix(".part")
     save_file(tensors, unfinished_weights)

@@ -9,6 +9,7 @@ from torch import nn
 
 from dicom_io.errors import TrainingError
 from model.config import TrainingConfig
+from model.distributed import ALONE, Ranks, split_over, sum_gradients
 from model.network import MultiMixNetwork
 from model.objective import step_losses
 from model.views import StepViews
@@ -43,7 +44,11 @@ def new_learner(config: TrainingConfig, device: torch.device) -> Learner:
 
 
 def take_step(
-    learner: Learner, views: StepViews, config: TrainingConfig, step: int
+    learner: Learner,
+    views: StepViews,
+    config: TrainingConfig,
+    step: int,
+    ranks: Ranks = ALONE,
 ) -> dict[str, float]:
     """Move the network once, and its teacher after it.
 
@@ -51,7 +56,8 @@ def take_step(
         learner: what learns.
         views: what the step learns from.
         config: every hyperparameter.
-        step: counted from 0; decides the learning rate and, with the seed, dropout.
+        step: counted from 0; decides the learning rate and, with seed and rank, dropout.
+        ranks: the processes that take this step together; all of them end with the same weights.
 
     Returns:
         The weighted terms of the loss before the step.
@@ -60,12 +66,13 @@ def take_step(
         TrainingError: the loss is not finite; the learner is left as it was.
     """
     network, teacher, optimizer = learner.network, learner.teacher, learner.optimizer
-    torch.manual_seed(config.seed * 1_000_003 + step)  # dropout, too, depends on the step
+    # Dropout, too, depends on the step, and each process drops elements of other images.
+    torch.manual_seed(config.seed * 1_000_003 + step + (ranks.rank << 40))
     network.train()
     teacher.train(teacher is network)
     device_type = next(network.parameters()).device.type
     with torch.autocast(device_type, torch.bfloat16, enabled=config.precision == "bf16"):
-        terms = step_losses(network, teacher, views, config)
+        terms = step_losses(split_over(network, ranks), split_over(teacher, ranks), views, config)
         loss = torch.stack(list(terms.values())).sum()
     losses = {name: float(value.detach()) for name, value in terms.items()}
     if not math.isfinite(sum(losses.values())):
@@ -74,6 +81,7 @@ def take_step(
         group["lr"] = learning_rate_at(config, step)
     optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)
+    sum_gradients(list(network.parameters()), ranks)
     nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT_NORM)
     optimizer.step()
     if teacher is not network:

@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.config import TrainingConfig
+from model.distributed import ReadsFilms
 from model.losses import (
     bernoulli_kl,
     dice_loss,
@@ -12,12 +13,12 @@ from model.losses import (
     prior_kl,
     pseudo_label_loss,
 )
-from model.network import MultiMixNetwork, NetworkOutput
+from model.network import NetworkOutput
 from model.views import Batch, StepViews, UnlabelledViews
 
 
 def step_losses(
-    network: MultiMixNetwork, teacher: MultiMixNetwork, views: StepViews, config: TrainingConfig
+    network: ReadsFilms, teacher: ReadsFilms, views: StepViews, config: TrainingConfig
 ) -> dict[str, Tensor]:
     """The weighted terms of one step's loss; their sum is what is minimised.
 
@@ -78,8 +79,8 @@ def class_terms(
 
 
 def unlabelled_terms(
-    network: MultiMixNetwork,
-    teacher: MultiMixNetwork,
+    network: ReadsFilms,
+    teacher: ReadsFilms,
     views: UnlabelledViews,
     labelled_mask_logits: Tensor | None,
     config: TrainingConfig,
@@ -88,8 +89,8 @@ def unlabelled_terms(
     wants_masks = config.tasks.unlabelled_masks
     wants_weak_masks = wants_masks and config.unlabelled_mask_term == "consistency"
     with torch.no_grad():
-        weak: NetworkOutput = teacher(views.weak, masks=wants_weak_masks)
-    strong: NetworkOutput = network(views.strong, masks=wants_masks)
+        weak = teacher(views.weak, masks=wants_weak_masks)
+    strong = network(views.strong, masks=wants_masks)
     terms: dict[str, Tensor] = {}
     if config.tasks.pseudo_labels:
         pseudo = pseudo_label_loss(weak.logits, strong.logits, config.pseudo_label_threshold)

@@ -31,7 +31,8 @@ from model.predictor import Predictor
 from model.reproduction_report import Grid, Result, write_tables
 from model.run_state import TrainingState, read_progress
 from model.table_grid import Cell, Domain, parse_budget, table_cells
-from model.train import chosen_device, ran_out_of_patience, train
+from model.train import chosen_device
+from model.training import ran_out_of_patience, train
 
 FIGURES_FILE = "figures.json"
 QUICK_SETTINGS = (

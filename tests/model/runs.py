@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from model.config import TrainingConfig, configure
 from model.image_table import ImageTable
-from model.train import train
+from model.training import train
 
 SHORT = (
     'stages=[{"side":32,"steps":6}]',

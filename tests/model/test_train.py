@@ -91,7 +91,7 @@ LONG = ('stages=[{"side":32,"steps":100000}]', "validate_every=100000")
 LONG_RUN = """
 import sys
 from pathlib import Path
-from model.train import train
+from model.training import train
 from tests.model.films import film_table
 from tests.model.runs import short
 from tests.model.test_train import LONG

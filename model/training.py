@@ -1,0 +1,264 @@
+"""A training run from its first step to its last: preparation, the loop, one validation."""
+
+import math
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from torch.utils.tensorboard import SummaryWriter
+
+from dicom_io.errors import TrainingError
+from model.checkpoint import CARD_FILE, ModelCard, read_card, read_model
+from model.config import TrainingConfig
+from model.distributed import (
+    ALONE,
+    Ranks,
+    largest_of,
+    require_divisible,
+)
+from model.image_table import ImageTable
+from model.learner import Learner, learning_rate_at, new_learner, take_step
+from model.progress import step_reports
+from model.run_folder import (
+    drop_rows_after,
+    first_card,
+    keep_model,
+    record_validation,
+    scalars,
+    write_config,
+)
+from model.run_state import TrainingState, read_state, write_state
+from model.shortcuts import warn_of_shortcuts
+from model.splits import Pools, divide, require_annotations
+from model.stopping import StopReason, stop_requests
+from model.streams import Streams, make_streams
+from model.validation import validate
+from model.views import views_of_step
+
+
+@dataclass(frozen=True)
+class Run:
+    """What stays the same from a run's first step to its last.
+
+    Attributes:
+        table: images, masks and labels.
+        pools: which of its rows are for what.
+        streams: what each step draws from.
+        config: every hyperparameter.
+        out: the run's folder.
+        card: what is known of the model before training.
+        device: where the network lives.
+        console: where the run says how it goes.
+        ranks: the processes that train together.
+    """
+
+    table: ImageTable
+    pools: Pools
+    streams: Streams
+    config: TrainingConfig
+    out: Path
+    card: ModelCard
+    device: torch.device
+    console: Console
+    ranks: Ranks
+
+
+def train(
+    table: ImageTable,
+    config: TrainingConfig,
+    out: Path,
+    *,
+    version: str,
+    resume: bool = False,
+    start_from: Path | None = None,
+    device: str = "cpu",
+    minutes: float | None = None,
+    console: Console | None = None,
+    ranks: Ranks = ALONE,
+) -> ModelCard | None:
+    """Train one model and write it to ``out/model``.
+
+    Args:
+        table: the images, masks and labels.
+        config: every hyperparameter.
+        out: the run's folder.
+        version: of the model, for its card.
+        resume: go on from ``out/state`` instead of starting anew.
+        start_from: a model whose weights the run begins with; its card is kept on the new one.
+        device: torch device.
+        minutes: end, as well as can be, after this long; None for no limit.
+        console: where progress goes; standard output if left out.
+        ranks: the processes that train together; each of them calls this.
+
+    Returns:
+        The card of the best model; None where the run was stopped before its first validation.
+
+    Raises:
+        TrainingError: nothing to train on, nothing to resume, or the loss is no number any more.
+    """
+    run = prepare(table, config, out, version, torch.device(device), console or Console(), ranks)
+    learner = new_learner(config, run.device)
+    if start_from is not None:
+        run = replace(run, card=begin_with(learner, run.card, start_from))
+    state = resumed(run, learner) if resume else begun(run)
+    started = time.monotonic() - state.seconds
+    with (
+        stop_requests(minutes) as own_stop_reason,
+        scalars(out, state.step) if ranks.is_first else nullcontext() as writer,
+        step_reports(
+            run.console,
+            total=config.total_steps,
+            done=state.step,
+            images_per_step=run.streams.images_per_step,
+        ) as report,
+    ):
+        while state.step < config.total_steps:
+            views = views_of_step(table, run.pools, run.streams, config, state.step, run.device)
+            losses = take_step(learner, views, config, state.step, ranks)
+            report(sum(losses.values()), learning_rate_at(config, state.step))
+            state = replace(state.after_step(losses), seconds=time.monotonic() - started)
+
+            stop = common_stop_reason(own_stop_reason(), run)
+            is_due = state.step % config.validate_every == 0 or state.step == config.total_steps
+            if is_due or stop is StopReason.TIME:
+                state = validate_and_keep(run, learner, state, writer)
+                if ran_out_of_patience(config, state):
+                    stop = StopReason.PATIENCE
+            if (is_due or stop is not None) and ranks.is_first:
+                write_state(out / "state", state, learner)
+            if stop is not None:
+                run.console.print(f"{stop.value}, at step {state.step}; --resume goes on from here")
+                break
+    return read_card(out / "model") if (out / "model" / CARD_FILE).exists() else None
+
+
+def prepare(
+    table: ImageTable,
+    config: TrainingConfig,
+    out: Path,
+    version: str,
+    device: torch.device,
+    console: Console,
+    ranks: Ranks,
+) -> Run:
+    """Decide which images the run learns from, and say so.
+
+    Raises:
+        TrainingError: a task has nothing to learn from, or a process nothing to do.
+    """
+    require_divisible(config, ranks)
+    pools = divide(
+        table.records,
+        labels=config.labels,
+        masks=config.masks,
+        validation_share=config.validation_share,
+        seed=config.seed,
+    )
+    require_annotations(pools, config.tasks)
+    streams = make_streams(table.records, pools, config)
+    card = first_card(version, table, streams.rows, config)
+    console.print(
+        f"{len(pools.labelled)} labelled, {len(pools.masked)} with masks, "
+        f"{len(pools.unlabelled)} to learn from unlabelled, {len(pools.validation)} held out"
+    )
+    if config.tasks.classify and ranks.is_first:
+        warn_of_shortcuts(table, pools, console)
+    return Run(table, pools, streams, config, out, card, device, console, ranks)
+
+
+def begin_with(learner: Learner, card: ModelCard, start_from: Path) -> ModelCard:
+    """Give the learner the weights of a model, and the card a note of it.
+
+    Raises:
+        CheckpointError: the model is damaged.
+        TrainingError: it is another network than the configuration's.
+    """
+    network, earlier = read_model(start_from)
+    if network.shape != learner.network.shape:
+        raise TrainingError(f"{start_from} holds another network than the configuration describes")
+    learner.network.load_state_dict(network.state_dict())
+    learner.teacher.load_state_dict(network.state_dict())
+    note = {
+        "weights_sha256": earlier.weights_sha256,
+        "training_data_sha256": earlier.training_data_sha256,
+        "training_config": earlier.training_config,
+    }
+    return card.model_copy(update={"training_config": card.training_config | {"began_with": note}})
+
+
+def begun(run: Run) -> TrainingState:
+    """Start the run's folder.
+
+    Raises:
+        TrainingError: the folder holds a run already.
+    """
+    if run.ranks.is_first:
+        write_config(run.out, run.config)
+    return TrainingState(training_data_sha256=run.card.training_data_sha256)
+
+
+def resumed(run: Run, learner: Learner) -> TrainingState:
+    """Restore the learner, and forget what was recorded after its state was saved.
+
+    Raises:
+        TrainingError: there is no state, it is damaged, or the training data has changed.
+    """
+    state = read_state(run.out / "state", learner)
+    if state.training_data_sha256 not in ("", run.card.training_data_sha256):
+        raise TrainingError(
+            f"the training data is not what the run in {run.out} began with; start another run"
+        )
+    if run.ranks.is_first:
+        drop_rows_after(run.out / "metrics.csv", state.step)
+    return state
+
+
+def common_stop_reason(own: StopReason | None, run: Run) -> StopReason | None:
+    """Why all processes end after this step: a reason of any of them."""
+    reasons = list(StopReason)
+    found = largest_of(-1 if own is None else reasons.index(own), run.ranks, run.device)
+    return None if found < 0 else reasons[int(found)]
+
+
+def validate_and_keep(
+    run: Run, learner: Learner, state: TrainingState, writer: SummaryWriter | None
+) -> TrainingState:
+    """Score the teacher on the held-out patients, record it, and keep it if it is the best.
+
+    Only the first process, which has the writer, does; the others wait for its score.
+    """
+    side = run.config.side_at(state.step - 1)
+    score = -math.inf
+    if writer is not None:
+        score = _score_and_keep(run, learner, state, writer, side)
+    return state.after_validation(largest_of(score, run.ranks, run.device), side)
+
+
+def _score_and_keep(
+    run: Run, learner: Learner, state: TrainingState, writer: SummaryWriter, side: int
+) -> float:
+    figures = validate(learner.teacher, run.table, run.pools, run.config.tasks, side)
+    progress = {
+        "seconds": state.seconds,
+        "side": side,
+        "learning_rate": learning_rate_at(run.config, state.step - 1),
+    } | {f"mean_{name}": value for name, value in state.mean_losses.items()}
+    row = record_validation(run.out, writer, state.step, progress, figures)
+    run.console.print(
+        "  ".join(f"{name} {value:.5g}" for name, value in row.items()), soft_wrap=True
+    )
+    if state.is_best(figures["score"], side):
+        keep_model(run.out, learner.teacher, run.table, run.pools, run.card, figures)
+    return figures["score"]
+
+
+def ran_out_of_patience(config: TrainingConfig, state: TrainingState) -> bool:
+    """Whether the last stage has gone its configured number of validations without a gain."""
+    return (
+        config.patience is not None
+        and config.side_at(state.step - 1) == config.stages[-1].side
+        and state.validations_since_gain >= config.patience
+    )

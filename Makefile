@@ -12,8 +12,11 @@ CHAOS_STUDIES ?= 300
 CHAOS_KILLS ?= 30
 CHAOS_SEED ?= 1
 CHAOS_OPTIONS ?=
+FUZZ_CASES ?= 200000
+FUZZ_FILMS ?= 50000
+FUZZ_SEED ?= 2
 
-.PHONY: help demo test lint types layers pytest lock clean chaos
+.PHONY: help demo test lint types layers pytest lock clean chaos fuzz
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -46,6 +49,9 @@ pytest: $(VENV)/.installed ## the tests
 
 chaos: $(VENV)/.installed ## kill parts of a node under load; ends with one line of JSON
 	$(BIN)/python -m tests.chaos.chaos --studies $(CHAOS_STUDIES) --kills $(CHAOS_KILLS) --seed $(CHAOS_SEED) $(CHAOS_OPTIONS)
+
+fuzz: $(VENV)/.installed ## malformed associations, datasets and films, more than the tests send
+	FUZZ_CASES=$(FUZZ_CASES) FUZZ_FILMS=$(FUZZ_FILMS) FUZZ_SEED=$(FUZZ_SEED) $(BIN)/pytest -q --timeout 86400 -n 2 tests/fuzz
 
 lock: ## pin what the environment holds now
 	$(BIN)/pip freeze --all --exclude pip --exclude setuptools --exclude wheel | sed -E 's/^(torch==[0-9.]+)\+cpu$$/\1/' > requirements.lock

@@ -90,9 +90,12 @@ class RunningNode:
 
 @contextmanager
 def running_node(
-    folder: Path, pacs: ReceivingPacs | None, **settings: str
+    folder: Path, pacs: ReceivingPacs | None, path: Sequence[Path] = (ROOT,), **settings: str
 ) -> Iterator[RunningNode]:
-    """Run ``python -m worker up``; further settings by their names, in lower case."""
+    """Run ``python -m worker up``; further settings by their names, in lower case.
+
+    ``path`` is where its processes find their modules.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     port = int(settings.get("listener_port", free_port()))
     values = {
@@ -103,7 +106,7 @@ def running_node(
     } | settings
     if pacs is not None:
         values["targets"] = f"DEMOPACS@127.0.0.1:{pacs.port}"
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, path))}
     environment |= {f"MULTIMIX_{name.upper()}": value for name, value in values.items()}
     log_path = folder / "node.log"
     with log_path.open("wb") as log:

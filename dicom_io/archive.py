@@ -87,9 +87,9 @@ def summary(index: ExportIndex) -> dict[str, Any]:
     """An index as counts and lists, ready for JSON.
 
     Returns:
-        ``images``, ``masks``, ``studies`` and ``patients`` as counts, ``labels`` and ``splits`` as
-        counts by value, ``labels_by_split`` as counts by split and label, and the lists
-        ``unreadable``, ``masks_without_image`` and ``labels_without_image``.
+        ``images``, ``masks``, ``reports``, ``studies`` and ``patients`` as counts, ``labels`` and
+        ``splits`` as counts by value, ``labels_by_split`` as counts by split and label, and the
+        lists ``unreadable``, ``masks_without_image`` and ``labels_without_image``.
     """
     by_split: dict[str, Counter[str]] = {}
     for image in index.images:
@@ -97,6 +97,7 @@ def summary(index: ExportIndex) -> dict[str, Any]:
     return {
         "images": len(index.images),
         "masks": index.masks,
+        "reports": index.reports,
         "studies": len({image.study_uid for image in index.images}),
         "patients": len({(image.source, image.patient) for image in index.images}),
         "labels": dict(Counter(image.label or "none" for image in index.images)),
@@ -125,7 +126,9 @@ def _create_with_progress(
 def _print_report(folder: Path, index: ExportIndex) -> None:
     """The summary for a person: a table of counts, then a line for each thing that is wrong."""
     console, facts = Console(soft_wrap=True), summary(index)
-    counts = ", ".join(f"{facts[name]} {name}" for name in ("studies", "patients", "masks"))
+    counts = ", ".join(
+        f"{facts[name]} {name}" for name in ("studies", "patients", "masks", "reports")
+    )
     console.print(f"{folder}: {facts['images']} images, {counts}", highlight=False, markup=False)
     labels = (*LABELS, "none")
     table = Table("split", *(Column(label, justify="right") for label in labels))

@@ -26,7 +26,7 @@ from model.image_table import TABLE_SIDE, ImageRecord, ImageTable
 from model.splits import require_disjoint_patients
 from model.stored_rows import StoredRows, join_rows, open_rows, write_rows
 
-CACHE_LAYOUT = "2"
+CACHE_LAYOUT = "3"
 
 
 @dataclass(frozen=True)

@@ -19,20 +19,45 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Column, Table
 
-from dicom_io.archive_file import read_dataset
-from dicom_io.archive_index import LABELS, ExportIndex, index_export, walk_export
-from dicom_io.archive_items import ExportedImage
+from dicom_io.archive_file import ExportFile, export_files, read_dataset
+from dicom_io.archive_index import (
+    LABELS,
+    LABELS_NAME,
+    ExportContents,
+    ExportIndex,
+    index_export,
+    read_labels,
+    walk_export,
+)
+from dicom_io.archive_items import (
+    ExportedImage,
+    ExportedMask,
+    ExportedReport,
+    ExportItem,
+    Unreadable,
+)
+from dicom_io.archive_object import read_object
 from dicom_io.archive_writer import Created, create_export
 from dicom_io.errors import MultiMixError
 from dicom_io.lung_mask import read_lung_mask
 from dicom_io.manifest import ManifestRow, read_manifest
 
 __all__ = [
+    "LABELS_NAME",
+    "ExportContents",
+    "ExportFile",
     "ExportIndex",
+    "ExportItem",
     "ExportedImage",
+    "ExportedMask",
+    "ExportedReport",
+    "Unreadable",
+    "export_files",
     "index_export",
     "read_dataset",
+    "read_labels",
     "read_lung_mask",
+    "read_object",
     "walk_export",
 ]
 

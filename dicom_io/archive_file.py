@@ -1,7 +1,9 @@
 """Files of an archive export: DICOM with or without the header that PS3.10 asks for."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +12,7 @@ from pydicom.filereader import read_partial
 from pydicom.tag import BaseTag
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from dicom_io.archive_items import Unreadable
 from dicom_io.deflated import require_sane_inflation
 from dicom_io.errors import ArchiveError
 
@@ -18,6 +21,43 @@ LARGEST_INFLATED_REPORT_BYTES: Final = 1 << 20
 MOST_REPORT_ITEMS: Final = 50_000
 _SOP_CLASS_UID: Final = 0x00080016
 _ITEM_TAGS: Final = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")  # (FFFE,E000), both byte orders
+
+
+@dataclass(frozen=True, slots=True)
+class ExportFile:
+    """One file of an export, before it is opened.
+
+    Attributes:
+        path: of the file.
+        size: bytes.
+        changed_ns: when it was last written, nanoseconds since 1970.
+    """
+
+    path: Path
+    size: int
+    changed_ns: int
+
+
+def export_files(folder: Path) -> Iterator[ExportFile | Unreadable]:
+    """Every file below a folder, in a stable order, and every folder that cannot be read.
+
+    Links to folders are not followed. Pipes and devices are no files: opening one could wait for
+    ever.
+    """
+    waiting = [folder]
+    while waiting:
+        parent = waiting.pop()
+        try:
+            with os.scandir(parent) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except OSError as cause:
+            yield Unreadable(parent, f"cannot be read: {cause.strerror or type(cause).__name__}")
+            continue
+        for entry in entries:
+            if entry.is_file():
+                facts = entry.stat()
+                yield ExportFile(Path(entry.path), facts.st_size, facts.st_mtime_ns)
+        waiting += [Path(e.path) for e in reversed(entries) if e.is_dir(follow_symlinks=False)]
 
 
 def looks_like_dicom(path: Path) -> bool:

@@ -6,12 +6,12 @@ labels. Everything is optional but the images.
 """
 
 import csv
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from dicom_io.archive_file import export_files
 from dicom_io.archive_items import (
     ExportedImage,
     ExportedLabel,
@@ -70,10 +70,10 @@ def index_export(folder: Path) -> ExportIndex:
     Raises:
         ArchiveError: the folder does not exist.
     """
-    found = _Found()
+    contents = ExportContents()
     for item in walk_export(folder):
-        found.take(item)
-    return found.index()
+        contents.take(item)
+    return contents.index()
 
 
 def walk_export(folder: Path) -> Iterator[ExportItem]:
@@ -89,18 +89,20 @@ def walk_export(folder: Path) -> Iterator[ExportItem]:
     """
     if not folder.is_dir():
         raise ArchiveError(f"{folder} is no folder; give the folder of an archive export")
-    for path in _files(folder):
-        if path.name == LABELS_NAME:
-            yield from _read_labels(path)
+    for file in export_files(folder):
+        if isinstance(file, Unreadable):
+            yield file
+        elif file.path.name == LABELS_NAME:
+            yield from read_labels(file.path)
         else:
-            item = read_object(path)
+            item = read_object(file.path)
             if item is not None:
                 yield item
 
 
 @dataclass
-class _Found:
-    """What the walk over an export has come across so far."""
+class ExportContents:
+    """What a walk over an export has come across so far."""
 
     images: dict[str, ExportedImage] = field(default_factory=dict)
     masks: list[ExportedMask] = field(default_factory=list)
@@ -109,6 +111,7 @@ class _Found:
     unreadable: list[tuple[Path, str]] = field(default_factory=list)
 
     def take(self, item: ExportItem) -> None:
+        """Add what one file holds; of two that exclude each other the first one counts."""
         match item:
             case ExportedImage():
                 if item.sop_instance_uid in self.images:
@@ -130,6 +133,7 @@ class _Found:
         self.unreadable.append((path, reason))
 
     def index(self) -> ExportIndex:
+        """Join images with the masks, labels and reports that speak of them."""
         mask_paths: dict[str, list[Path]] = {}
         for mask in self.masks:
             for uid in mask.images & self.images.keys():
@@ -158,18 +162,8 @@ class _Found:
         return replace(image, mask_paths=mask_paths, label=label or reported, split=split)
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    """Every file below a folder, in a stable order; links to folders are not followed.
-
-    Pipes and devices are no files: opening one could wait for ever.
-    """
-    for parent, folders, names in os.walk(folder):
-        folders.sort()
-        paths = (Path(parent) / name for name in sorted(names))
-        yield from (path for path in paths if path.is_file())
-
-
-def _read_labels(path: Path) -> Iterator[ExportedLabel | Unreadable]:
+def read_labels(path: Path) -> Iterator[ExportedLabel | Unreadable]:
+    """The lines of a ``labels.csv``."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ExportedImage:
     """One image of an export, as its header, ``labels.csv`` and reports describe it.
 
@@ -47,7 +47,7 @@ class ExportedImage:
     photometric: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ExportedMask:
     """One SEG of an export that has a lung segment.
 
@@ -60,7 +60,7 @@ class ExportedMask:
     images: frozenset[str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ExportedLabel:
     """One line of a ``labels.csv``.
 
@@ -77,7 +77,7 @@ class ExportedLabel:
     table: Path
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ReportedClass:
     """One statement of a structured report.
 
@@ -91,7 +91,7 @@ class ReportedClass:
     images: frozenset[str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ExportedReport:
     """One structured report that says something of pneumonia, or takes an earlier one back.
 
@@ -110,7 +110,7 @@ class ExportedReport:
     replaces: frozenset[str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Unreadable:
     """A file, or a line of a table, that cannot be used, and why.
 

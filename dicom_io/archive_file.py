@@ -50,14 +50,23 @@ def export_files(folder: Path) -> Iterator[ExportFile | Unreadable]:
         try:
             with os.scandir(parent) as found:
                 entries = sorted(found, key=lambda entry: entry.name)
+            folders = [Path(e.path) for e in entries if e.is_dir(follow_symlinks=False)]
         except OSError as cause:
             yield Unreadable(parent, f"cannot be read: {cause.strerror or type(cause).__name__}")
             continue
         for entry in entries:
-            if entry.is_file():
-                facts = entry.stat()
-                yield ExportFile(Path(entry.path), facts.st_size, facts.st_mtime_ns)
-        waiting += [Path(e.path) for e in reversed(entries) if e.is_dir(follow_symlinks=False)]
+            yield from _file(entry)
+        waiting += reversed(folders)
+
+
+def _file(entry: os.DirEntry[str]) -> Iterator[ExportFile | Unreadable]:
+    try:
+        if entry.is_file():
+            facts = entry.stat()
+            yield ExportFile(Path(entry.path), facts.st_size, facts.st_mtime_ns)
+    except OSError as cause:
+        reason = f"cannot be read: {cause.strerror or type(cause).__name__}"
+        yield Unreadable(Path(entry.path), reason)
 
 
 def looks_like_dicom(path: Path) -> bool:

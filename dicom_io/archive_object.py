@@ -20,10 +20,11 @@ from dicom_io.archive_file import (
     storage_class_of,
 )
 from dicom_io.archive_items import ExportedImage, ExportedMask, ExportedReport, Unreadable
+from dicom_io.content_items import REPORT_CLASSES
 from dicom_io.deflated import require_sane_inflation
 from dicom_io.dx_object import SUPINE_CODE
 from dicom_io.errors import ArchiveError, ImageRejected, MaskMismatch
-from dicom_io.finding_report import REPORT_CLASSES, read_report
+from dicom_io.finding_report import read_report
 from dicom_io.lung_segments import SEGMENTATION_CLASSES, lung_segments, referenced_images
 from dicom_io.spacing import pixel_spacing
 from dicom_io.transfer_syntaxes import CHEST_STORAGE_CLASSES

@@ -12,32 +12,22 @@ from pathlib import Path
 from typing import Final
 
 from pydicom import Dataset
-from pydicom.uid import (
-    BasicTextSRStorage,
-    Comprehensive3DSRStorage,
-    ComprehensiveSRStorage,
-    EnhancedSRStorage,
-    ExtensibleSRStorage,
-)
 
 from dicom_io import finding_codes as concept
 from dicom_io.archive_items import ExportedReport, ReportedClass
+from dicom_io.content_items import (
+    children_of,
+    evidence,
+    images_named,
+    name_of,
+    subtree,
+    value_of,
+)
 from dicom_io.errors import ArchiveError
 from dicom_io.finding_codes import ConceptKey
-from dicom_io.lung_segments import SEGMENTATION_CLASSES
 from dicom_io.uids import MANUFACTURER_MODEL_NAME
 
-REPORT_CLASSES: Final = (
-    BasicTextSRStorage,
-    EnhancedSRStorage,
-    ComprehensiveSRStorage,
-    Comprehensive3DSRStorage,
-    ExtensibleSRStorage,
-)
 DEEPEST_NESTING: Final = 48
-_NO_IMAGES: Final = (*SEGMENTATION_CLASSES, *REPORT_CLASSES)
-# Older names of SNOMED schemes (PS3.16 8), and its object identifier.
-_SCHEMES: Final = {"SNM3": "SRT", "99SDM": "SRT", "2.16.840.1.113883.6.96": "SCT"}
 
 
 class _Answer(Enum):
@@ -120,7 +110,7 @@ def read_report(path: Path, report: Dataset) -> ExportedReport | None:
         return None
     named = _images_of_report(report, (item for item, _ in items))
     said = tuple(
-        ReportedClass(label, _images_named(_subtree(item)) or place.images or named)
+        ReportedClass(label, images_named(subtree(item)) or place.images or named)
         for item, place in items
         for label in _classes_said(item, place)
     )
@@ -144,26 +134,26 @@ def _walk(parent: Dataset, place: _Place) -> Iterator[tuple[Dataset, _Place]]:
     """
     if place.depth > DEEPEST_NESTING:
         raise ArchiveError(f"its content is nested deeper than {DEEPEST_NESTING} levels")
-    for item in _children(parent):
-        if _name(item) in concept.SECTIONS_LEFT_OUT:
+    for item in children_of(parent):
+        if name_of(item) in concept.SECTIONS_LEFT_OUT:
             continue
         yield item, place
-        if _children(item):
+        if children_of(item):
             yield from _walk(item, _place_below(item, place))
 
 
 def _root_place(report: Dataset) -> _Place:
-    return _Place(0, True, _qualifiers(_children(report), are_its_own=False), frozenset())
+    return _Place(0, True, _qualifiers(children_of(report), are_its_own=False), frozenset())
 
 
 def _place_below(item: Dataset, place: _Place) -> _Place:
-    name = _name(item)
+    name = name_of(item)
     is_group = name == concept.MEASUREMENT_GROUP
     return _Place(
         depth=place.depth + 1,
         is_on_the_whole=place.is_on_the_whole and name in concept.SECTIONS_OF_THE_WHOLE,
-        beside=_qualifiers(_children(item), are_its_own=is_group),
-        images=_images_named(_subtree(item)) if is_group else place.images,
+        beside=_qualifiers(children_of(item), are_its_own=is_group),
+        images=images_named(subtree(item)) if is_group else place.images,
     )
 
 
@@ -179,7 +169,7 @@ def _qualifiers(items: Sequence[Dataset], *, are_its_own: bool) -> _Qualifiers:
     answers: set[_Answer] = set()
     is_doubted = is_limited = is_named = False
     for item in items:
-        name, value = _name(item), _value(item)
+        name, value = name_of(item), value_of(item)
         if name in concept.PRESENCE:
             answers.add(_answer_of(value))
         elif name in concept.FINDING_SITE:
@@ -194,8 +184,8 @@ def _qualifiers(items: Sequence[Dataset], *, are_its_own: bool) -> _Qualifiers:
 
 def _is_one_sided(site: Dataset) -> bool:
     return any(
-        _name(item) in concept.LATERALITY and _value(item) not in concept.BOTH_SIDES
-        for item in _children(site)
+        name_of(item) in concept.LATERALITY and value_of(item) not in concept.BOTH_SIDES
+        for item in children_of(site)
     )
 
 
@@ -210,8 +200,8 @@ def _classes_said(item: Dataset, place: _Place) -> Iterator[str | None]:
 
     What is said to be absent, or normal, in a part of the chest says nothing of the whole film.
     """
-    name, value = _name(item), _value(item)
-    qualifiers = place.beside.with_those_of(_qualifiers(_children(item), are_its_own=True))
+    name, value = name_of(item), value_of(item)
+    qualifiers = place.beside.with_those_of(_qualifiers(children_of(item), are_its_own=True))
     if name in concept.PNEUMONIA:
         yield from _class_of(_answer_of(value), qualifiers)
     elif name not in concept.FINDING:
@@ -233,33 +223,9 @@ def _class_of(pneumonia: _Answer, qualifiers: _Qualifiers) -> Iterator[str | Non
 
 def _images_of_report(report: Dataset, items: Iterable[Dataset]) -> frozenset[str]:
     """Images of the examination that is reported on; those for comparison are not."""
-    current = _evidence(report, "CurrentRequestedProcedureEvidenceSequence")
-    for_comparison = _evidence(report, "PertinentOtherEvidenceSequence")
-    return (_images_named(items) | current) - for_comparison
-
-
-def _evidence(report: Dataset, keyword: str) -> frozenset[str]:
-    """Instances of a hierarchical reference (PS3.3 C.17.2.1)."""
-    return frozenset(
-        uid
-        for study in report.get(keyword) or ()
-        for series in study.get("ReferencedSeriesSequence") or ()
-        for uid in _instances(series)
-    )
-
-
-def _images_named(items: Iterable[Dataset]) -> frozenset[str]:
-    return frozenset(
-        uid for item in items if item.get("ValueType") == "IMAGE" for uid in _instances(item)
-    )
-
-
-def _instances(holder: Dataset) -> Iterator[str]:
-    """SOP Instance UIDs of a Referenced SOP Sequence, masks and other reports left aside."""
-    for reference in holder.get("ReferencedSOPSequence") or ():
-        uid = str(reference.get("ReferencedSOPInstanceUID") or "")
-        if uid and reference.get("ReferencedSOPClassUID") not in _NO_IMAGES:
-            yield uid
+    current = evidence(report, "CurrentRequestedProcedureEvidenceSequence")
+    for_comparison = evidence(report, "PertinentOtherEvidenceSequence")
+    return (images_named(items) | current) - for_comparison
 
 
 def _replaced(report: Dataset) -> frozenset[str]:
@@ -275,36 +241,6 @@ def _replaced(report: Dataset) -> frozenset[str]:
 def _is_this_node(item: Dataset) -> bool:
     """Whether the observer is this software, for archives that rewrite the equipment module."""
     return (
-        _name(item) == concept.DEVICE_OBSERVER_MODEL_NAME
+        name_of(item) == concept.DEVICE_OBSERVER_MODEL_NAME
         and item.get("TextValue") == MANUFACTURER_MODEL_NAME
     )
-
-
-def _subtree(item: Dataset) -> Iterator[Dataset]:
-    """An item and everything below it."""
-    waiting = [item]
-    while waiting:
-        found = waiting.pop()
-        yield found
-        waiting.extend(_children(found))
-
-
-def _children(item: Dataset) -> Sequence[Dataset]:
-    return item.get("ContentSequence") or ()
-
-
-def _name(item: Dataset) -> ConceptKey | None:
-    return _key(item.get("ConceptNameCodeSequence"))
-
-
-def _value(item: Dataset) -> ConceptKey | None:
-    return _key(item.get("ConceptCodeSequence"))
-
-
-def _key(codes: Sequence[Dataset] | None) -> ConceptKey | None:
-    """Scheme and value of a coded entry (PS3.3 8.8), the scheme by its present name."""
-    if not codes:
-        return None
-    value = str(codes[0].get("CodeValue") or codes[0].get("LongCodeValue") or "").strip()
-    scheme = str(codes[0].get("CodingSchemeDesignator") or "").strip().upper()
-    return _SCHEMES.get(scheme, scheme), value

@@ -220,19 +220,28 @@ def _kept_by_content(
 
 def _part_of(index: ExportIndex, images: dict[Path, Kept], masks: dict[Path, Kept]) -> _Part:
     """The images that were read, with their masks; what was not read is a problem."""
-    part = _Part(problems=[(str(path), reason) for path, reason in index.unreadable])
+    part = _Part(problems=[_problem(path, reason) for path, reason in index.unreadable])
     for image in index.images:
         kept, mask = images[image.path], masks.get(image.path)
         if kept.row is None:
-            part.problems.append((str(image.path), kept.problem))
+            part.problems.append(_problem(image.path, kept.problem))
             continue
         if mask is not None and mask.row is None:
-            part.problems.append((str(image.mask_paths[0]), mask.problem))
+            part.problems.append(_problem(image.mask_paths[0], mask.problem))
         mask_row = NO_ROW if mask is None or mask.row is None else mask.row
         part.records.append(_record_of(image, has_mask=mask_row != NO_ROW))
         part.image_rows.append(kept.row)
         part.mask_rows.append(mask_row)
     return part
+
+
+def _problem(path: Path, reason: str) -> tuple[str, str]:
+    """Both as they can be printed: a file's name need not be Unicode."""
+    return _printable(str(path)), _printable(reason)
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _record_of(image: ExportedImage, *, has_mask: bool) -> ImageRecord:

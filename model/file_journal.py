@@ -3,10 +3,12 @@
 A file that has its size and time of change is taken to be what it was.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter
+from pydantic_core import PydanticSerializationError
 
 from dicom_io.archive import ExportedImage, ExportedMask, ExportedReport, ExportFile
 from model.json_lines import LinesWriter, read_lines
@@ -52,8 +54,9 @@ class FileJournal:
         return examined if examined is not None and examined.file == file else None
 
     def add(self, examined: Examined) -> None:
-        """Note what a file is."""
-        self._lines.append(_EXAMINED.dump_json(examined, exclude_defaults=True))
+        """Note what a file is; one whose name or texts are no Unicode is read again each time."""
+        with suppress(PydanticSerializationError):
+            self._lines.append(_EXAMINED.dump_json(examined, exclude_defaults=True))
 
     def sync(self) -> None:
         """Return when everything noted is on disk."""

@@ -11,7 +11,7 @@ import pytest
 from highdicom.sr import FindingSite
 from pydicom import Dataset
 from pydicom.sr.coding import Code
-from pydicom.uid import generate_uid
+from pydicom.uid import DeflatedExplicitVRLittleEndian, generate_uid
 
 from dicom_io.phantom import draw_phantom, phantom_dataset
 from dicom_io.report import build_report
@@ -288,12 +288,16 @@ def test_hostile_reports_end_in_the_problems(tmp_path: Path) -> None:
     write(folder, film, nested(film, 60), large)
     (folder / "many").write_bytes(report + ITEM_OF_UNDEFINED_LENGTH * 50_001)
     (folder / "abyss").write_bytes(report + CONTENT_SEQUENCE * 5_000)
+    bomb = plain_report(film, text(FINDING, "x" * (2 << 20)))
+    bomb.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    bomb.save_as(folder / "bomb", enforce_file_format=True)
     table = load(folder)
     assert [record.label for record in table.records] == [None]
     reasons = {Path(path).name: reason for path, reason in table.problems}
     assert "nested deeper" in reasons["IM0001"]
     assert "more than 16 MiB" in reasons["IM0002"]
     assert "more than 50000 items" in reasons["many"]
+    assert "inflates to more than 1 MiB" in reasons["bomb"]
     assert "damaged: RecursionError" in reasons["abyss"]
 
 

@@ -124,3 +124,16 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(TrainingError, match="--cache takes another folder"):
         load(films(tmp_path / "export", 1), cache=tmp_path / "cache")
+
+
+def test_a_name_that_is_no_unicode_is_read_and_reported_all_the_same(tmp_path: Path) -> None:
+    export, cache = films(tmp_path / "export", 2), tmp_path / "cache"
+    first, second = sorted(path for path in export.rglob("IM*"))
+    first.rename(os.fsdecode(os.fsencode(first) + b"\xff"))
+    odd = Path(os.fsdecode(os.fsencode(second) + b"\xfe"))
+    odd.write_bytes(second.read_bytes()[:1000])
+    for _ in range(2):
+        table = load(export, cache=cache)
+        assert len(table.records) == 2
+        ((path, _),) = table.problems
+        assert path.encode().endswith(rb"\udcfe")

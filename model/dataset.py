@@ -41,7 +41,7 @@ from model.image_table import ImageRecord, ImageTable
 from model.row_store import Kept, RowStore
 from model.splits import require_disjoint_patients
 from model.stored_rows import NO_ROW
-from model.survivable_pool import Outcome, SurvivablePool, survivable_pool
+from model.survivable_pool import Outcome, SurvivablePool
 
 FILES_BETWEEN_SYNCS: Final = 256
 PROCESS_DIED: Final = "the process that read it died, as it does when a codec fails badly"
@@ -66,7 +66,7 @@ def load_exports(
     console = Console(stderr=True)  # standard output may be read by a program
     with (
         open_cache(cache_folder or default_cache_folder(), console) as cache,
-        survivable_pool(jobs or os.cpu_count() or 1) as pool,
+        closing(SurvivablePool(jobs or os.cpu_count() or 1)) as pool,
     ):
         parts = [_read_export(export, cache, pool, console) for export in exports]
         table = ImageTable(

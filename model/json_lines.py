@@ -35,6 +35,7 @@ class LinesWriter:
             OSError: the file cannot be written.
         """
         self._file = path.open("a+b")
+        self._is_synced = True
         if self._file.tell():
             self._file.seek(-1, os.SEEK_END)
             if self._file.read(1) != b"\n":
@@ -43,11 +44,14 @@ class LinesWriter:
     def append(self, line: bytes) -> None:
         """Write one line; ``line`` has no line break."""
         self._file.write(line + b"\n")
+        self._is_synced = False
 
     def sync(self) -> None:
         """Return when everything written is on disk."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        if not self._is_synced:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._is_synced = True
 
     def close(self) -> None:
         """Close the file."""

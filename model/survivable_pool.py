@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Generic, TypeVar
@@ -91,16 +90,6 @@ class SurvivablePool:
     def close(self) -> None:
         """End the processes; work that has not begun is dropped."""
         self._pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def survivable_pool(processes: int) -> Iterator[SurvivablePool]:
-    """A pool that is closed when the block ends."""
-    pool = SurvivablePool(processes)
-    try:
-        yield pool
-    finally:
-        pool.close()
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,12 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from model.survivable_pool import Outcome, survivable_pool
+from model.survivable_pool import Outcome, SurvivablePool
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,7 +28,7 @@ def square_or_die(number):
 
 
 def test_results_come_in_order_whoever_makes_them():
-    with survivable_pool(2) as pool:
+    with closing(SurvivablePool(2)) as pool:
         outcomes = list(pool.in_order(square, range(200), nothing))
     assert outcomes == [Outcome(n, n * n, is_new=True) for n in range(200)]
 
@@ -36,14 +37,14 @@ def test_what_is_known_is_not_made_again():
     def known(number):
         return None if number % 3 else -1
 
-    with survivable_pool(1) as pool:
+    with closing(SurvivablePool(1)) as pool:
         outcomes = list(pool.in_order(square, range(40), known))
     assert [o.is_new for o in outcomes] == [n % 3 != 0 for n in range(40)]
     assert [o.made for o in outcomes] == [n * n if n % 3 else -1 for n in range(40)]
 
 
 def test_only_the_thing_that_ends_its_process_is_lost():
-    with survivable_pool(2) as pool:
+    with closing(SurvivablePool(2)) as pool:
         outcomes = list(pool.in_order(square_or_die, range(120), nothing))
     assert [o.made for o in outcomes] == [None if n % 50 == 7 else n * n for n in range(120)]
 
@@ -56,21 +57,22 @@ def test_things_are_taken_a_bounded_number_ahead():
             taken.append(number)
             yield number
 
-    with survivable_pool(1) as pool:
+    with closing(SurvivablePool(1)) as pool:
         next(pool.in_order(square, given(), nothing))
     assert len(taken) < 100
 
 
 def test_an_error_of_the_function_is_not_hidden():
-    with survivable_pool(1) as pool, pytest.raises(TypeError):
+    with closing(SurvivablePool(1)) as pool, pytest.raises(TypeError):
         list(pool.in_order(square, ["x"], nothing))
 
 
 PARENT = """
 import os, sys, time
-from model.survivable_pool import survivable_pool
+from contextlib import closing
+from model.survivable_pool import SurvivablePool
 
-with survivable_pool(2) as pool:
+with closing(SurvivablePool(2)) as pool:
     for outcome in pool.in_order(time.sleep, [0] * 16 + [600] * 64, {}.get):
         print(*(p for p in pool._pool._processes), flush=True)
 """

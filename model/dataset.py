@@ -209,13 +209,16 @@ def _kept_by_content(
         return store.find(one.content)
 
     for outcome in reading.pool.in_order(prepare, images, known):
+        content = outcome.given.content
         match outcome.made:
             case Kept() as kept:
                 yield outcome.given, kept
-            case Prepared(pixels_hw, problem):
-                yield outcome.given, store.keep(outcome.given.content, pixels_hw, problem)
+            case Prepared() as prepared if prepared.is_final:
+                yield outcome.given, store.keep(content, prepared.pixels_hw, prepared.problem)
+            case Prepared() as prepared:
+                yield outcome.given, Kept(content, None, prepared.problem)
             case None:
-                yield outcome.given, store.keep(outcome.given.content, None, PROCESS_DIED)
+                yield outcome.given, Kept(content, None, PROCESS_DIED)
 
 
 def _part_of(index: ExportIndex, images: dict[Path, Kept], masks: dict[Path, Kept]) -> _Part:

@@ -18,7 +18,7 @@ from dicom_io.archive import (
     read_lung_mask,
     read_object,
 )
-from dicom_io.errors import MultiMixError
+from dicom_io.errors import ImageRejected, MultiMixError
 from dicom_io.pixels import decode, network_image, resize
 from model.file_journal import Examined
 from model.image_table import TABLE_SIDE
@@ -31,10 +31,13 @@ class Prepared:
     Attributes:
         pixels_hw: uint8, (256, 256), or None.
         problem: then the reason, free of patient data.
+        is_final: whether the same content will never become anything else, as it may where a file
+            could not be read this time.
     """
 
     pixels_hw: NDArray[np.uint8] | None
     problem: str = ""
+    is_final: bool = True
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ def prepare_image(wanted: ContentImage) -> Prepared:
         radiograph = decode(read_dataset(wanted.image.path))
         return Prepared(network_image(radiograph, TABLE_SIDE))
     except (MultiMixError, OSError) as problem:
-        return Prepared(None, str(problem))
+        return Prepared(None, str(problem), is_final=isinstance(problem, ImageRejected))
 
 
 def prepare_mask(wanted: ContentImage) -> Prepared:
@@ -82,7 +85,7 @@ def prepare_mask(wanted: ContentImage) -> Prepared:
     try:
         mask_hw = read_lung_mask(wanted.image.mask_paths, wanted.image)
     except (MultiMixError, OSError) as problem:
-        return Prepared(None, str(problem))
+        return Prepared(None, str(problem), is_final=False)
     small_hw = resize(mask_hw.astype(np.float32), TABLE_SIDE, TABLE_SIDE) > 0.5
     return Prepared(small_hw.astype(np.uint8))
 

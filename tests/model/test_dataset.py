@@ -125,10 +125,11 @@ def test_an_unreadable_image_ends_in_the_problems_and_not_in_a_crash(export, tmp
     dataset = dcmread(path)
     dataset.PixelData = dataset.PixelData[:100]
     dataset.save_as(path)
-    table = load(export, cache=tmp_path / "cache")
-    assert len(table.records) == COUNT - 1
-    assert uid not in {record.sop_instance_uid for record in table.records}
-    assert [problem[0] for problem in table.problems] == [str(path)]
+    for _ in range(2):  # a later start says so, too
+        table = load(export, cache=tmp_path / "cache")
+        assert len(table.records) == COUNT - 1
+        assert uid not in {record.sop_instance_uid for record in table.records}
+        assert [problem[0] for problem in table.problems] == [str(path)]
 
 
 def test_an_image_whose_mask_cannot_be_read_stays_without_it(export, tmp_path):
@@ -137,10 +138,11 @@ def test_an_image_whose_mask_cannot_be_read_stays_without_it(export, tmp_path):
     mask = dcmread(path)
     mask.PixelData = mask.PixelData[: len(mask.PixelData) // 2]
     mask.save_as(path)
-    table = load(export, cache=tmp_path / "cache")
-    assert len(table.records) == COUNT
-    assert not table.records[row_of(table, uid)].has_mask
-    assert [problem[0] for problem in table.problems] == [str(path)]
+    for _ in range(2):  # a later start says so, too
+        table = load(export, cache=tmp_path / "cache")
+        assert len(table.records) == COUNT
+        assert not table.records[row_of(table, uid)].has_mask
+        assert [problem[0] for problem in table.problems] == [str(path)]
 
 
 def other_clinic(number):

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from benchmarks.indexing import write_films
+from dicom_io.archive import index_export
 from dicom_io.errors import TrainingError
 from model.dataset import load_exports
+from model.export_reading import ContentImage, prepare_image
 from model.image_table import ImageTable
 
 ROOT = Path(__file__).parents[2]
@@ -137,3 +139,14 @@ def test_a_name_that_is_no_unicode_is_read_and_reported_all_the_same(tmp_path: P
         assert len(table.records) == 2
         ((path, _),) = table.problems
         assert path.encode().endswith(rb"\udcfe")
+
+
+def test_what_could_not_be_read_for_a_moment_is_tried_again(tmp_path: Path) -> None:
+    export = films(tmp_path / "export", 1)
+    (path,) = export.rglob("IM*")
+    wanted = ContentImage(index_export(export).images[0], "content")
+    path.rename(tmp_path / "away")
+    away = prepare_image(wanted)
+    assert (away.pixels_hw, away.is_final) == (None, False)
+    (tmp_path / "away").rename(path)
+    assert prepare_image(wanted).pixels_hw is not None

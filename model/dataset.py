@@ -6,6 +6,7 @@ that was killed goes on where it was (``model.export_cache``).
 """
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -146,14 +147,20 @@ def _read_export(export: Path, cache: ExportCache, pool: SurvivablePool, console
     """One export; every file of it that the cache does not know yet is read by the pool."""
     with closing(cache.journal(export)) as journal, Progress(console=console) as progress:
         reading = _Reading(cache, journal, pool)
-        files = list(reading.files(export))
+        files = deque(reading.files(export))
         track = partial(progress.track, description=f"reading {export.name}", total=len(files))
-        rows = _read_images(reading, track(files))
+        rows = _read_images(reading, track(_drained(files)))
         index = reading.contents.index()
         masked = [i for i in index.images if i.mask_paths and rows[i.path].row is not None]
         track = partial(progress.track, description=f"masks of {export.name}", total=len(masked))
         mask_rows = _read_masks(reading, track(masked)) if masked else {}
     return _part_of(index, rows, mask_rows)
+
+
+def _drained(files: deque[ExportFile]) -> Iterator[ExportFile]:
+    """Each file once, and no longer held after it."""
+    while files:
+        yield files.popleft()
 
 
 def _read_images(reading: _Reading, files: Iterable[ExportFile]) -> dict[Path, Kept]:

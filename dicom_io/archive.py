@@ -19,20 +19,45 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Column, Table
 
-from dicom_io.archive_file import read_dataset
-from dicom_io.archive_index import LABELS, ExportIndex, index_export, walk_export
-from dicom_io.archive_items import ExportedImage
+from dicom_io.archive_file import ExportFile, export_files, read_dataset
+from dicom_io.archive_index import (
+    LABELS,
+    LABELS_NAME,
+    ExportContents,
+    ExportIndex,
+    index_export,
+    read_labels,
+    walk_export,
+)
+from dicom_io.archive_items import (
+    ExportedImage,
+    ExportedMask,
+    ExportedReport,
+    ExportItem,
+    Unreadable,
+)
+from dicom_io.archive_object import read_object
 from dicom_io.archive_writer import Created, create_export
 from dicom_io.errors import MultiMixError
 from dicom_io.lung_mask import read_lung_mask
 from dicom_io.manifest import ManifestRow, read_manifest
 
 __all__ = [
+    "LABELS_NAME",
+    "ExportContents",
+    "ExportFile",
     "ExportIndex",
+    "ExportItem",
     "ExportedImage",
+    "ExportedMask",
+    "ExportedReport",
+    "Unreadable",
+    "export_files",
     "index_export",
     "read_dataset",
+    "read_labels",
     "read_lung_mask",
+    "read_object",
     "walk_export",
 ]
 
@@ -87,9 +112,9 @@ def summary(index: ExportIndex) -> dict[str, Any]:
     """An index as counts and lists, ready for JSON.
 
     Returns:
-        ``images``, ``masks``, ``studies`` and ``patients`` as counts, ``labels`` and ``splits`` as
-        counts by value, ``labels_by_split`` as counts by split and label, and the lists
-        ``unreadable``, ``masks_without_image`` and ``labels_without_image``.
+        ``images``, ``masks``, ``reports``, ``studies`` and ``patients`` as counts, ``labels`` and
+        ``splits`` as counts by value, ``labels_by_split`` as counts by split and label, and the
+        lists ``unreadable``, ``masks_without_image`` and ``labels_without_image``.
     """
     by_split: dict[str, Counter[str]] = {}
     for image in index.images:
@@ -97,6 +122,7 @@ def summary(index: ExportIndex) -> dict[str, Any]:
     return {
         "images": len(index.images),
         "masks": index.masks,
+        "reports": index.reports,
         "studies": len({image.study_uid for image in index.images}),
         "patients": len({(image.source, image.patient) for image in index.images}),
         "labels": dict(Counter(image.label or "none" for image in index.images)),
@@ -125,7 +151,9 @@ def _create_with_progress(
 def _print_report(folder: Path, index: ExportIndex) -> None:
     """The summary for a person: a table of counts, then a line for each thing that is wrong."""
     console, facts = Console(soft_wrap=True), summary(index)
-    counts = ", ".join(f"{facts[name]} {name}" for name in ("studies", "patients", "masks"))
+    counts = ", ".join(
+        f"{facts[name]} {name}" for name in ("studies", "patients", "masks", "reports")
+    )
     console.print(f"{folder}: {facts['images']} images, {counts}", highlight=False, markup=False)
     labels = (*LABELS, "none")
     table = Table("split", *(Column(label, justify="right") for label in labels))

@@ -1,26 +1,28 @@
-"""Reads what an archive export holds: images, lung masks and labels, by their headers alone.
+"""Reads what an archive export holds: images, lung masks, reports and labels, but no pixels.
 
 An export is a folder of any depth with DICOM files (found by content, not by name), SEG objects as
-masks, and ``labels.csv`` files with the columns SOPInstanceUID, label, split. Everything is
-optional but the images.
+masks, structured reports and ``labels.csv`` files with the columns SOPInstanceUID, label, split as
+labels. Everything is optional but the images.
 """
 
 import csv
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from dicom_io.archive_file import export_files
 from dicom_io.archive_items import (
     ExportedImage,
     ExportedLabel,
     ExportedMask,
+    ExportedReport,
     ExportItem,
     Unreadable,
 )
 from dicom_io.archive_object import read_object
 from dicom_io.errors import ArchiveError
+from dicom_io.reported_labels import reported_labels
 
 LABELS_NAME: Final = "labels.csv"
 LABELS: Final = ("normal", "pneumonia")
@@ -34,6 +36,7 @@ class ExportIndex:
     Attributes:
         images: every image of a chest-capable storage class.
         masks: number of SEG files with lung segments whose image is there.
+        reports: number of structured reports that state the class of an image that is there.
         unreadable: (path, reason) of each DICOM file or table that cannot be used.
         masks_without_image: paths of SEG files that reference no image of the export.
         labels_without_image: SOP Instance UIDs in ``labels.csv`` that have no image.
@@ -41,6 +44,7 @@ class ExportIndex:
 
     images: tuple[ExportedImage, ...]
     masks: int
+    reports: int
     unreadable: tuple[tuple[Path, str], ...]
     masks_without_image: tuple[Path, ...]
     labels_without_image: tuple[str, ...]
@@ -66,10 +70,10 @@ def index_export(folder: Path) -> ExportIndex:
     Raises:
         ArchiveError: the folder does not exist.
     """
-    found = _Found()
+    contents = ExportContents()
     for item in walk_export(folder):
-        found.take(item)
-    return found.index()
+        contents.take(item)
+    return contents.index()
 
 
 def walk_export(folder: Path) -> Iterator[ExportItem]:
@@ -85,25 +89,29 @@ def walk_export(folder: Path) -> Iterator[ExportItem]:
     """
     if not folder.is_dir():
         raise ArchiveError(f"{folder} is no folder; give the folder of an archive export")
-    for path in _files(folder):
-        if path.name == LABELS_NAME:
-            yield from _read_labels(path)
+    for file in export_files(folder):
+        if isinstance(file, Unreadable):
+            yield file
+        elif file.path.name == LABELS_NAME:
+            yield from read_labels(file.path)
         else:
-            item = read_object(path)
+            item = read_object(file.path)
             if item is not None:
                 yield item
 
 
 @dataclass
-class _Found:
-    """What the walk over an export has come across so far."""
+class ExportContents:
+    """What a walk over an export has come across so far."""
 
     images: dict[str, ExportedImage] = field(default_factory=dict)
     masks: list[ExportedMask] = field(default_factory=list)
     labels: dict[str, ExportedLabel] = field(default_factory=dict)
+    reports: dict[str, ExportedReport] = field(default_factory=dict)
     unreadable: list[tuple[Path, str]] = field(default_factory=list)
 
     def take(self, item: ExportItem) -> None:
+        """Add what one file holds; of two that exclude each other the first one counts."""
         match item:
             case ExportedImage():
                 if item.sop_instance_uid in self.images:
@@ -116,6 +124,8 @@ class _Found:
                 if (known.label, known.split) != (item.label, item.split):
                     uid = item.sop_instance_uid
                     self._complain(item.table, f"{uid} has another label or split elsewhere")
+            case ExportedReport():
+                self.reports.setdefault(item.sop_instance_uid, item)
             case Unreadable():
                 self._complain(item.path, item.reason)
 
@@ -123,42 +133,37 @@ class _Found:
         self.unreadable.append((path, reason))
 
     def index(self) -> ExportIndex:
+        """Join images with the masks, labels and reports that speak of them."""
         mask_paths: dict[str, list[Path]] = {}
         for mask in self.masks:
             for uid in mask.images & self.images.keys():
                 mask_paths.setdefault(uid, []).append(mask.path)
+        reported = reported_labels(list(self.reports.values()), self.images)
         return ExportIndex(
             images=tuple(
-                self._completed(image, tuple(mask_paths.get(uid, ())))
+                self._completed(image, tuple(mask_paths.get(uid, ())), reported.labels.get(uid))
                 for uid, image in self.images.items()
             ),
             masks=sum(not mask.images.isdisjoint(self.images) for mask in self.masks),
-            unreadable=tuple(self.unreadable),
+            reports=reported.reports,
+            unreadable=(*self.unreadable, *reported.problems),
             masks_without_image=tuple(
                 mask.path for mask in self.masks if mask.images.isdisjoint(self.images)
             ),
             labels_without_image=tuple(sorted(self.labels.keys() - self.images.keys())),
         )
 
-    def _completed(self, image: ExportedImage, mask_paths: tuple[Path, ...]) -> ExportedImage:
-        label = self.labels.get(image.sop_instance_uid)
-        if label is None:
-            return replace(image, mask_paths=mask_paths)
-        return replace(image, mask_paths=mask_paths, label=label.label, split=label.split)
+    def _completed(
+        self, image: ExportedImage, mask_paths: tuple[Path, ...], reported: str | None
+    ) -> ExportedImage:
+        """The image with what stands elsewhere; a table's label goes before that of a report."""
+        line = self.labels.get(image.sop_instance_uid)
+        label, split = (line.label, line.split) if line else (None, None)
+        return replace(image, mask_paths=mask_paths, label=label or reported, split=split)
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    """Every file below a folder, in a stable order; links to folders are not followed.
-
-    Pipes and devices are no files: opening one could wait for ever.
-    """
-    for parent, folders, names in os.walk(folder):
-        folders.sort()
-        paths = (Path(parent) / name for name in sorted(names))
-        yield from (path for path in paths if path.is_file())
-
-
-def _read_labels(path: Path) -> Iterator[ExportedLabel | Unreadable]:
+def read_labels(path: Path) -> Iterator[ExportedLabel | Unreadable]:
+    """The lines of a ``labels.csv``."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)

@@ -1,12 +1,12 @@
-"""What the files of an archive export say: an image, a lung mask, a label, or nothing usable."""
+"""What the files of an archive export are: image, mask, label, report, or nothing usable."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ExportedImage:
-    """One image of an export, as its header and ``labels.csv`` describe it.
+    """One image of an export, as its header, ``labels.csv`` and reports describe it.
 
     Attributes:
         path: of the file.
@@ -47,7 +47,7 @@ class ExportedImage:
     photometric: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ExportedMask:
     """One SEG of an export that has a lung segment.
 
@@ -60,7 +60,7 @@ class ExportedMask:
     images: frozenset[str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ExportedLabel:
     """One line of a ``labels.csv``.
 
@@ -77,7 +77,40 @@ class ExportedLabel:
     table: Path
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class ReportedClass:
+    """One statement of a structured report.
+
+    Attributes:
+        label: ``normal``, ``pneumonia``, or None where the report leaves it open.
+        images: SOP Instance UIDs of the images that it speaks of; empty where the report names no
+            image and speaks of its study.
+    """
+
+    label: str | None
+    images: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedReport:
+    """One structured report that says something of pneumonia, or takes an earlier one back.
+
+    Attributes:
+        path: of the file.
+        sop_instance_uid: of the report.
+        study_uid: Study Instance UID.
+        said: its statements.
+        replaces: SOP Instance UIDs of the reports that it supersedes.
+    """
+
+    path: Path
+    sop_instance_uid: str
+    study_uid: str
+    said: tuple[ReportedClass, ...]
+    replaces: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Unreadable:
     """A file, or a line of a table, that cannot be used, and why.
 
@@ -90,4 +123,4 @@ class Unreadable:
     reason: str
 
 
-ExportItem = ExportedImage | ExportedMask | ExportedLabel | Unreadable
+ExportItem = ExportedImage | ExportedMask | ExportedLabel | ExportedReport | Unreadable

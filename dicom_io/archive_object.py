@@ -1,4 +1,4 @@
-"""One DICOM file of an archive export, judged by its header: image, lung mask, or neither."""
+"""One DICOM file of an archive export: image or lung mask by its header, report by its content."""
 
 import re
 from pathlib import Path
@@ -12,10 +12,19 @@ from pydicom.uid import (
     MediaStorageDirectoryStorage,
 )
 
-from dicom_io.archive_file import looks_like_dicom, read_header
-from dicom_io.archive_items import ExportedImage, ExportedMask, Unreadable
+from dicom_io.archive_file import (
+    looks_like_dicom,
+    read_dataset,
+    read_header,
+    require_moderate_content,
+    storage_class_of,
+)
+from dicom_io.archive_items import ExportedImage, ExportedMask, ExportedReport, Unreadable
+from dicom_io.content_items import REPORT_CLASSES
+from dicom_io.deflated import require_sane_inflation
 from dicom_io.dx_object import SUPINE_CODE
-from dicom_io.errors import ArchiveError, MaskMismatch
+from dicom_io.errors import ArchiveError, ImageRejected, MaskMismatch
+from dicom_io.finding_report import read_report
 from dicom_io.lung_segments import SEGMENTATION_CLASSES, lung_segments, referenced_images
 from dicom_io.spacing import pixel_spacing
 from dicom_io.transfer_syntaxes import CHEST_STORAGE_CLASSES
@@ -37,27 +46,31 @@ _HEADER: Final = [
 ]  # fmt: skip
 
 
-def read_object(path: Path) -> ExportedImage | ExportedMask | Unreadable | None:
-    """Read the header of one file, whatever it is.
+def read_object(path: Path) -> ExportedImage | ExportedMask | ExportedReport | Unreadable | None:
+    """Read one file, whatever it is; its pixel data is left alone.
 
     Args:
         path: of the file.
 
     Returns:
-        An image (without label, split and masks, which stand elsewhere), a mask, or why the file
-        cannot be used. None for other files and other objects, which are no one's mistake, and for
-        results of this node.
+        An image (without label, split and masks, which stand elsewhere), a mask, a report that
+        says something of pneumonia, or why the file cannot be used. None for other files and other
+        objects, which are no one's mistake, and for results of this node.
     """
     try:
         if not looks_like_dicom(path):
             return None
+        require_sane_inflation(path)
+        if storage_class_of(path) in REPORT_CLASSES:
+            require_moderate_content(path)
+            return read_report(path, read_dataset(path))
         header = read_header(path, list(_HEADER))
         if _is_left_out(header):
             return None
         return _item_of(path, header)
     except OSError as cause:
         return Unreadable(path, f"cannot be read: {cause.strerror or type(cause).__name__}")
-    except ArchiveError as problem:
+    except (ArchiveError, ImageRejected) as problem:
         return Unreadable(path, str(problem).removeprefix(f"{path} "))
     except Exception as cause:  # noqa: BLE001 - one hostile file must not end the walk over the rest
         return Unreadable(path, f"damaged: {type(cause).__name__}")

@@ -1,49 +1,51 @@
 """Archive exports, read once into files of network inputs.
 
-Every image goes through ``dicom_io.pixels.network_image`` into a file of uint8 rows beside its lung
-mask; later starts only check that no file changed.
+Every image goes through ``dicom_io.pixels.network_image`` into a row of uint8 beside its lung mask,
+in one pass over the files. A later start opens only files that are new or have changed, and one
+that was killed goes on where it was (``model.export_cache``).
 """
 
-import hashlib
-import json
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
-from itertools import repeat
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import TypeAdapter
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 
-from dicom_io.archive import ExportedImage, index_export, read_dataset, read_lung_mask
-from dicom_io.errors import MultiMixError, TrainingError
-from dicom_io.pixels import PREPROCESSING_VERSION, decode, network_image, resize
-from model.image_table import TABLE_SIDE, ImageRecord, ImageTable
+from dicom_io.archive import (
+    LABELS_NAME,
+    ExportContents,
+    ExportedImage,
+    ExportFile,
+    ExportIndex,
+    Unreadable,
+    export_files,
+    read_labels,
+)
+from dicom_io.errors import TrainingError
+from model.export_cache import ExportCache, default_cache_folder, open_cache
+from model.export_reading import (
+    ContentImage,
+    Prepared,
+    examine,
+    joint_content,
+    prepare_image,
+    prepare_mask,
+)
+from model.file_journal import Examined, FileJournal
+from model.image_table import ImageRecord, ImageTable
+from model.row_store import Kept, RowStore
 from model.splits import require_disjoint_patients
-from model.stored_rows import StoredRows, join_rows, open_rows, write_rows
+from model.stored_rows import NO_ROW
+from model.survivable_pool import Outcome, SurvivablePool
 
-CACHE_LAYOUT = "2"
-
-
-@dataclass(frozen=True)
-class _Content:
-    """What ``table.json`` holds."""
-
-    records: tuple[ImageRecord, ...]
-    problems: tuple[tuple[str, str], ...]
-
-
-CONTENT = TypeAdapter(_Content)
-
-
-def default_cache_folder() -> Path:
-    """Where preprocessed exports are kept unless told otherwise."""
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(home) / "multimix"
+FILES_BETWEEN_SYNCS: Final = 256
+PROCESS_DIED: Final = "the process that read it died, as it does when a codec fails badly"
 
 
 def load_exports(
@@ -54,19 +56,26 @@ def load_exports(
     Args:
         exports: folders of DICOM files, any depth; each may hold a ``labels.csv``.
         cache_folder: where the preprocessed images are kept.
-        jobs: decoding processes; None for one for each core.
+        jobs: reading processes; None for one for each core.
 
     Raises:
         TrainingError: no image could be read, or a patient is in two splits.
     """
-    folder = cache_folder or default_cache_folder()
-    tables = [_load_export(export, folder, jobs) for export in exports]
-    table = ImageTable(
-        records=tuple(record for table in tables for record in table.records),
-        images=join_rows(table.images for table in tables),
-        masks=join_rows(table.masks for table in tables),
-        problems=tuple(problem for table in tables for problem in table.problems),
-    )
+    for export in exports:
+        if not export.is_dir():
+            raise TrainingError(f"{export} is no folder; --data takes an archive export")
+    console = Console(stderr=True)  # standard output may be read by a program
+    with (
+        open_cache(cache_folder or default_cache_folder(), console) as cache,
+        closing(SurvivablePool(jobs or os.cpu_count() or 1)) as pool,
+    ):
+        parts = [_read_export(export, cache, pool, console) for export in exports]
+        table = ImageTable(
+            records=tuple(record for part in parts for record in part.records),
+            images=cache.images.open([row for part in parts for row in part.image_rows]),
+            masks=cache.masks.open([row for part in parts for row in part.mask_rows]),
+            problems=tuple(problem for part in parts for problem in part.problems),
+        )
     if not table.records:
         raise TrainingError(
             f"no readable image in {', '.join(map(str, exports))}; "
@@ -77,102 +86,172 @@ def load_exports(
 
 
 @dataclass(frozen=True)
-class _StoredExport:
-    """One export in its cache; the fields are those of ``ImageTable``."""
+class _Part:
+    """One export of a table; the first three have one entry for each image."""
 
-    records: tuple[ImageRecord, ...]
-    images: StoredRows
-    masks: StoredRows
-    problems: tuple[tuple[str, str], ...]
-
-
-def _load_export(export: Path, cache_folder: Path, jobs: int | None) -> _StoredExport:
-    """One export from the cache, which is written where a file changed since or there is none."""
-    if not export.is_dir():
-        raise TrainingError(f"{export} is no folder; --data takes an archive export")
-    cache = cache_folder / fingerprint(export)
-    stored = _open_cache(cache)
-    if stored is None:
-        _write_cache(export, cache, jobs)
-        stored = _open_cache(cache)
-    if stored is None:
-        raise TrainingError(f"{cache} was written but cannot be read back; is its disk full?")
-    return stored
-
-
-def fingerprint(export: Path) -> str:
-    """Hash of every file's relative path, size and time of change, and of the preprocessing."""
-    digest = hashlib.sha256(f"{PREPROCESSING_VERSION}/{CACHE_LAYOUT}/{export.resolve()}".encode())
-    for line in sorted(_file_facts(export, export)):
-        digest.update(line.encode())
-    return digest.hexdigest()[:32]
-
-
-def _file_facts(folder: Path, root: Path) -> Iterator[str]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _file_facts(Path(entry.path), root)
-            else:
-                facts = entry.stat()
-                name = Path(entry.path).relative_to(root)
-                yield f"{name}|{facts.st_size}|{facts.st_mtime_ns}\n"
-
-
-def _write_cache(export: Path, cache: Path, jobs: int | None) -> None:
-    """Decode an export into rows; the table is written last and makes the cache valid."""
-    (cache / "table.json").unlink(missing_ok=True)
-    index = index_export(export)
-    cache.mkdir(parents=True, exist_ok=True)
-    shape = (max(len(index.images), 1), TABLE_SIDE, TABLE_SIDE)
-    records: list[ImageRecord] = []
-    problems = [(str(path), reason) for path, reason in index.unreadable]
-    with (
-        write_rows(cache / "images.npy", shape) as images,
-        write_rows(cache / "masks.npy", shape) as masks,
-        ProcessPoolExecutor(jobs or os.cpu_count()) as pool,
-    ):
-        rows = pool.map(_preprocess, index.images, repeat(TABLE_SIDE), chunksize=16)
-        for image, row in track(
-            zip(index.images, rows, strict=True),
-            description=f"reading {export.name}",
-            total=len(index.images),
-            console=Console(stderr=True),  # standard output may be read by a program
-        ):
-            problems.extend(row.problems)
-            if row.image is None:
-                continue
-            images.write(len(records), row.image)
-            if row.mask is not None:
-                masks.write(len(records), row.mask)
-            records.append(_record_of(image, has_mask=row.mask is not None))
-    content = {"records": [asdict(record) for record in records], "problems": problems}
-    unfinished = cache / "table.json.part"
-    unfinished.write_text(json.dumps(content))
-    unfinished.replace(cache / "table.json")
+    records: list[ImageRecord] = field(default_factory=list)
+    image_rows: list[int] = field(default_factory=list)
+    mask_rows: list[int] = field(default_factory=list)
+    problems: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class _Preprocessed:
-    image: NDArray[np.uint8] | None
-    mask: NDArray[np.uint8] | None
-    problems: tuple[tuple[str, str], ...]
+class _Reading:
+    """An export while it is read.
+
+    Attributes:
+        cache: where results go, and are looked up.
+        journal: what is known of the export's files.
+        pool: reads what is not known.
+        contents: what the files say, as far as they are read.
+        content_of: hash of each image's and each mask's file.
+    """
+
+    cache: ExportCache
+    journal: FileJournal
+    pool: SurvivablePool
+    contents: ExportContents = field(default_factory=ExportContents)
+    content_of: dict[Path, str] = field(default_factory=dict)
+
+    def files(self, export: Path) -> Iterator[ExportFile]:
+        """Every file of the export; folders that cannot be read are noted."""
+        for file in export_files(export):
+            if isinstance(file, Unreadable):
+                self.contents.take(file)
+            else:
+                yield file
+
+    def take(self, outcome: Outcome[ExportFile, Examined | Unreadable]) -> None:
+        """Note what one file is."""
+        match outcome.made:
+            case None:
+                self.contents.take(Unreadable(outcome.given.path, PROCESS_DIED))
+            case Unreadable() as unreadable:
+                self.contents.take(unreadable)
+            case Examined() as examined:
+                if outcome.is_new:
+                    self.journal.add(examined)
+                if examined.content:
+                    self.content_of[examined.file.path] = examined.content
+                item = examined.image or examined.mask or examined.report
+                if item is not None:
+                    self.contents.take(item)
+
+    def sync(self) -> None:
+        """Return when everything read so far is on disk."""
+        self.cache.sync()
+        self.journal.sync()
 
 
-def _preprocess(image: ExportedImage, side: int) -> _Preprocessed:
-    """Decode one image and its mask; whatever cannot be used becomes a reported problem."""
-    try:
-        pixels = network_image(decode(read_dataset(image.path)), side)
-    except (MultiMixError, OSError) as problem:
-        return _Preprocessed(None, None, ((str(image.path), str(problem)),))
-    if not image.mask_paths:
-        return _Preprocessed(pixels, None, ())
-    try:
-        mask_hw = read_lung_mask(image.mask_paths, image)
-    except (MultiMixError, OSError) as problem:
-        return _Preprocessed(pixels, None, ((str(image.mask_paths[0]), str(problem)),))
-    small_hw = (resize(mask_hw.astype(np.float32), side, side) > 0.5).astype(np.uint8)
-    return _Preprocessed(pixels, small_hw, ())
+def _read_export(export: Path, cache: ExportCache, pool: SurvivablePool, console: Console) -> _Part:
+    """One export; every file of it that the cache does not know yet is read by the pool."""
+    with closing(cache.journal(export)) as journal, Progress(console=console) as progress:
+        reading = _Reading(cache, journal, pool)
+        files = deque(reading.files(export))
+        track = partial(progress.track, description=f"reading {export.name}", total=len(files))
+        rows = _read_images(reading, track(_drained(files)))
+        index = reading.contents.index()
+        masked = [i for i in index.images if i.mask_paths and rows[i.path].row is not None]
+        track = partial(progress.track, description=f"masks of {export.name}", total=len(masked))
+        mask_rows = _read_masks(reading, track(masked)) if masked else {}
+    return _part_of(index, rows, mask_rows)
+
+
+def _drained(files: deque[ExportFile]) -> Iterator[ExportFile]:
+    """Each file once, and no longer held after it."""
+    while files:
+        yield files.popleft()
+
+
+def _read_images(reading: _Reading, files: Iterable[ExportFile]) -> dict[Path, Kept]:
+    """Sort all files, and make a network input of every image, in one pass over them."""
+    kept = {}
+    images = _images_among(reading, files)
+    for one, result in _kept_by_content(reading, images, prepare_image, reading.cache.images):
+        kept[one.image.path] = result
+    return kept
+
+
+def _images_among(reading: _Reading, files: Iterable[ExportFile]) -> Iterator[ContentImage]:
+    """Every image with its hash; whatever else there is goes into the export's contents."""
+    outcomes = reading.pool.in_order(examine, files, partial(_known_file, reading.journal))
+    for number, outcome in enumerate(outcomes, start=1):
+        reading.take(outcome)
+        if outcome.given.path.name == LABELS_NAME:
+            for line in read_labels(outcome.given.path):
+                reading.contents.take(line)
+        if isinstance(outcome.made, Examined) and outcome.made.image is not None:
+            yield ContentImage(outcome.made.image, outcome.made.content)
+        if number % FILES_BETWEEN_SYNCS == 0:
+            reading.sync()
+
+
+def _known_file(journal: FileJournal, file: ExportFile) -> Examined | None:
+    """What a file is, if it need not be opened here; tables are read elsewhere."""
+    return Examined(file) if file.path.name == LABELS_NAME else journal.take(file)
+
+
+def _read_masks(reading: _Reading, images: Iterable[ExportedImage]) -> dict[Path, Kept]:
+    """The mask of every image that has one; it needs the image's size, so it comes after."""
+    content_of = reading.content_of
+    wanted = (
+        ContentImage(
+            image, joint_content(content_of[path] for path in (image.path, *image.mask_paths))
+        )
+        for image in images
+    )
+    masks = _kept_by_content(reading, wanted, prepare_mask, reading.cache.masks)
+    return {one.image.path: result for one, result in masks}
+
+
+def _kept_by_content(
+    reading: _Reading,
+    images: Iterable[ContentImage],
+    prepare: Callable[[ContentImage], Prepared],
+    store: RowStore,
+) -> Iterator[tuple[ContentImage, Kept]]:
+    """What each content became: looked up, or prepared and kept."""
+
+    def known(one: ContentImage) -> Prepared | Kept | None:
+        return store.find(one.content)
+
+    for outcome in reading.pool.in_order(prepare, images, known):
+        content = outcome.given.content
+        match outcome.made:
+            case Kept() as kept:
+                yield outcome.given, kept
+            case Prepared() as prepared if prepared.is_final:
+                yield outcome.given, store.keep(content, prepared.pixels_hw, prepared.problem)
+            case Prepared() as prepared:
+                yield outcome.given, Kept(content, None, prepared.problem)
+            case None:
+                yield outcome.given, Kept(content, None, PROCESS_DIED)
+
+
+def _part_of(index: ExportIndex, images: dict[Path, Kept], masks: dict[Path, Kept]) -> _Part:
+    """The images that were read, with their masks; what was not read is a problem."""
+    part = _Part(problems=[_problem(path, reason) for path, reason in index.unreadable])
+    for image in index.images:
+        kept, mask = images[image.path], masks.get(image.path)
+        if kept.row is None:
+            part.problems.append(_problem(image.path, kept.problem))
+            continue
+        if mask is not None and mask.row is None:
+            part.problems.append(_problem(image.mask_paths[0], mask.problem))
+        mask_row = NO_ROW if mask is None or mask.row is None else mask.row
+        part.records.append(_record_of(image, has_mask=mask_row != NO_ROW))
+        part.image_rows.append(kept.row)
+        part.mask_rows.append(mask_row)
+    return part
+
+
+def _problem(path: Path, reason: str) -> tuple[str, str]:
+    """Both as they can be printed: a file's name need not be Unicode."""
+    return _printable(str(path)), _printable(reason)
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _record_of(image: ExportedImage, *, has_mask: bool) -> ImageRecord:
@@ -194,14 +273,3 @@ def _record_of(image: ExportedImage, *, has_mask: bool) -> ImageRecord:
         patient_orientation=image.patient_orientation,
         pixel_spacing_mm=image.pixel_spacing_mm,
     )
-
-
-def _open_cache(cache: Path) -> _StoredExport | None:
-    """A finished cache, or None where there is none or it is damaged."""
-    try:
-        content = CONTENT.validate_json((cache / "table.json").read_bytes())
-        images = open_rows(cache / "images.npy", len(content.records))
-        masks = open_rows(cache / "masks.npy", len(content.records))
-    except (OSError, ValueError):
-        return None
-    return _StoredExport(content.records, images, masks, content.problems)

@@ -20,7 +20,7 @@ ImageRows = NDArray[np.uint8] | StoredRows
 """Images in memory, or on disk until a row is asked for."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageRecord:
     """One image of the table: what training, evaluation and the card need to know of it.
 

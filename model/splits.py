@@ -43,7 +43,8 @@ def divide(
 ) -> Pools:
     """Hold out validation patients and choose the label and mask budgets, seeded and nested.
 
-    Rows of a split other than ``train`` are never used. The order within a budget depends on the
+    Rows of a split other than ``train`` are never used, nor are rows without a split whose patient
+    has rows in such a split. The order within a budget depends on the
     seed alone, so the first 10 masks are part of the first 50.
 
     Args:
@@ -57,13 +58,13 @@ def divide(
         TrainingError: nothing is left to train on.
     """
     usable = without_one_class_labels(records)
+    kept_away = _patients_of_other_splits(records)
     training: list[int] = []
     validation: list[int] = []
     for row, record in enumerate(usable):
-        if record.split not in (None, "train"):
+        if record.split not in (None, "train") or _patient_of(record) in kept_away:
             continue
-        who = record.patient or record.sop_instance_uid
-        held_out = _share_of(f"{seed}/{record.source}/{who}") < validation_share
+        held_out = _share_of(f"{seed}/{'/'.join(_patient_of(record))}") < validation_share
         (validation if held_out else training).append(row)
     shuffled = sorted(training, key=lambda row: _share_of(f"{seed}#{usable[row].sop_instance_uid}"))
     labelled = [row for row in shuffled if usable[row].class_index >= 0]
@@ -106,6 +107,17 @@ def require_disjoint_patients(records: Sequence[ImageRecord]) -> None:
         raise TrainingError(
             f"{torn} patients are in two splits of the export; split by patient, not by image"
         )
+
+
+def _patient_of(record: ImageRecord) -> tuple[str, str]:
+    """Who the film is of; a film without Patient ID is of someone of its own."""
+    return record.source, record.patient or record.sop_instance_uid
+
+
+def _patients_of_other_splits(records: Sequence[ImageRecord]) -> frozenset[tuple[str, str]]:
+    return frozenset(
+        _patient_of(record) for record in records if record.split not in (None, "train")
+    )
 
 
 def one_class_sources(records: Sequence[ImageRecord]) -> frozenset[str]:

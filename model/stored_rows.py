@@ -1,51 +1,48 @@
-"""Rows of uint8 images in ``.npy`` files, read when they are asked for and not kept.
+"""Rows of uint8 images in one file, read when they are asked for and not kept.
 
 A memory map would do the same job, but every page that a run has touched counts as its memory
 until the system takes it back: a pass over 100,000 films would show 6 GB. Here a row costs one
-read, from the system's file cache where it is warm, and several files join into one table without
-a copy.
+read, from the system's file cache where it is warm, and a table is a choice of rows, in any order
+and without a copy.
 """
 
 import os
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from dicom_io.errors import TrainingError
 
 Rows = NDArray[np.uint8]
+NO_ROW = -1
+"""In a choice of rows: an image that stands in no file, all zero."""
 
 
 @dataclass(frozen=True)
-class _StoredFile:
-    """One open ``.npy`` file.
+class _OpenFile:
+    """A file of rows, one after the other.
 
     Attributes:
         path: of the file, for messages.
         descriptor: open for reading.
-        offset: where the first row begins, in bytes.
-        rows: how many of its rows belong to the table.
     """
 
     path: Path
     descriptor: int
-    offset: int
-    rows: int
 
 
 class StoredRows:
-    """Rows of one or several files as one array, (rows, height, width); safe to share by fork."""
+    """Chosen rows of a file as one array, (rows, height, width); safe to share by fork."""
 
-    def __init__(self, files: Sequence[_StoredFile], row_shape: tuple[int, int]) -> None:
-        self._files = tuple(files)
-        self._ends = np.cumsum([file.rows for file in files])
+    def __init__(
+        self, file: _OpenFile, numbers: NDArray[np.int64], row_shape: tuple[int, int]
+    ) -> None:
+        self._file = file
+        self._numbers = numbers
         self._row_shape = row_shape
 
     @property
@@ -54,7 +51,7 @@ class StoredRows:
         return (len(self), *self._row_shape)
 
     def __len__(self) -> int:
-        return int(self._ends[-1])
+        return len(self._numbers)
 
     def __getitem__(
         self, which: int | np.integer | slice | Sequence[int] | NDArray[np.int64]
@@ -63,97 +60,86 @@ class StoredRows:
 
         Raises:
             IndexError: there is no such row.
-            TrainingError: a file has become shorter than its table.
+            TrainingError: the file has become shorter than its table.
         """
         if isinstance(which, slice):
             return self._read(range(*which.indices(len(self))))
         if isinstance(which, int | np.integer):
             image_hw: Rows = self._read([int(which)])[0]
             return image_hw
-        numbers = np.asarray(which)
-        if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
+        places = np.asarray(which)
+        if places.ndim != 1 or (places.size and places.dtype.kind not in "iu"):
             raise IndexError("stored rows are chosen by a number, a slice or a list of numbers")
-        return self._read(numbers.tolist())
+        return self._read(places.tolist())
 
-    def _read(self, rows: Sequence[int]) -> Rows:
-        found = np.empty((len(rows), *self._row_shape), dtype=np.uint8)
-        for place, row in enumerate(rows):
-            self._read_into(found[place], row)
+    def _read(self, places: Sequence[int]) -> Rows:
+        found = np.zeros((len(places), *self._row_shape), dtype=np.uint8)
+        for row_hw, place in zip(found, places, strict=True):
+            if not -len(self) <= place < len(self):
+                raise IndexError(f"row {place} of {len(self)}")
+            number = int(self._numbers[place])
+            if number != NO_ROW:
+                self._read_into(row_hw, number)
         return found
 
-    def _read_into(self, out_hw: Rows, row: int) -> None:
-        total = len(self)
-        number = row + total if row < 0 else row
-        if not 0 <= number < total:
-            raise IndexError(f"row {row} of {total}")
-        which = int(np.searchsorted(self._ends, number, side="right"))
-        file = self._files[which]
-        number -= int(self._ends[which]) - file.rows
-        offset = file.offset + number * out_hw.nbytes
-        if os.preadv(file.descriptor, [out_hw.data], offset) != out_hw.nbytes:
-            raise TrainingError(f"{file.path} is shorter than its table; remove its folder")
+    def _read_into(self, out_hw: Rows, number: int) -> None:
+        offset = number * out_hw.nbytes
+        if os.preadv(self._file.descriptor, [out_hw.data], offset) != out_hw.nbytes:
+            raise TrainingError(f"{self._file.path} is shorter than its table; remove its folder")
 
 
-def open_rows(path: Path, rows: int) -> StoredRows:
-    """Open the first rows of a ``.npy`` file of uint8 images.
+def open_rows(path: Path, row_shape: tuple[int, int], numbers: Sequence[int]) -> StoredRows:
+    """Choose rows of a file.
 
     Args:
-        path: written by ``write_rows`` or ``numpy.save``.
-        rows: how many rows the table has; the file may hold more.
+        path: written by ``RowsWriter``.
+        row_shape: height, width.
+        numbers: of the rows in the file, from 0, ``NO_ROW`` for a row of zeros.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is no ``.npy`` file of uint8 images, or holds fewer rows.
+        ValueError: the file has no such row.
     """
-    with path.open("rb") as file:
-        if npy.read_magic(file) != (1, 0):
-            raise ValueError(f"{path} has another .npy version than 1.0")
-        shape, is_column_major, dtype = npy.read_array_header_1_0(file)
-        offset = file.tell()
-        size = os.fstat(file.fileno()).st_size
-    if len(shape) != 3 or is_column_major or dtype != np.uint8:
-        raise ValueError(f"{path} holds no uint8 images")
-    if shape[0] < rows or size < offset + rows * shape[1] * shape[2]:
-        raise ValueError(f"{path} holds fewer than {rows} rows")
-    descriptor = os.open(path, os.O_RDONLY)
-    stored = StoredRows([_StoredFile(path, descriptor, offset, rows)], (shape[1], shape[2]))
-    # The file, not the table, owns the descriptor: joined tables share it.
-    weakref.finalize(stored._files[0], os.close, descriptor)
-    return stored
-
-
-def join_rows(parts: Iterable[StoredRows]) -> StoredRows:
-    """Several tables of the same height and width as one, in order, without reading any."""
-    tables = list(parts)
-    row_shapes = {table._row_shape for table in tables}
-    if len(row_shapes) != 1:
-        raise ValueError(f"tables of different shapes cannot be joined: {sorted(row_shapes)}")
-    return StoredRows([file for table in tables for file in table._files], row_shapes.pop())
+    chosen = np.asarray(numbers, dtype=np.int64)
+    rows = path.stat().st_size // (row_shape[0] * row_shape[1])
+    if chosen.size and not NO_ROW <= chosen.min() <= chosen.max() < rows:
+        raise ValueError(f"{path} holds {rows} rows, not all that were asked for")
+    file = _OpenFile(path, os.open(path, os.O_RDONLY))
+    weakref.finalize(file, os.close, file.descriptor)
+    return StoredRows(file, chosen, row_shape)
 
 
 class RowsWriter:
-    """An unfinished ``.npy`` file of uint8 images; rows that are never written are zero."""
+    """Appends uint8 images to a file of rows."""
 
-    def __init__(self, file: BinaryIO, shape: tuple[int, int, int]) -> None:
-        self._file = file
-        self._shape = shape
-        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-        npy.write_array_header_1_0(file, header)
-        self._offset = file.tell()
-        file.truncate(self._offset + int(np.prod(shape)))
+    def __init__(self, path: Path, row_shape: tuple[int, int]) -> None:
+        """Open the file, or begin it; half a row at its end is cut off.
 
-    def write(self, row: int, image_hw: Rows) -> None:
-        """Write one row, (height, width)."""
-        if image_hw.shape != self._shape[1:] or not 0 <= row < self._shape[0]:
-            raise ValueError(f"row {row} of shape {image_hw.shape} does not fit {self._shape}")
-        self._file.seek(self._offset + row * image_hw.nbytes)
-        self._file.write(np.ascontiguousarray(image_hw, dtype=np.uint8).data)
+        Raises:
+            OSError: the file cannot be written.
+        """
+        self._row_shape = row_shape
+        self._file = path.open("ab")
+        self.rows = self._file.tell() // (row_shape[0] * row_shape[1])
+        self._file.truncate(self.rows * row_shape[0] * row_shape[1])
 
+    def append(self, image_hw: Rows) -> int:
+        """Write one image, (height, width), after the others.
 
-@contextmanager
-def write_rows(path: Path, shape: tuple[int, int, int]) -> Iterator[RowsWriter]:
-    """Write a ``.npy`` file row by row; on disk when the block ends."""
-    with path.open("wb") as file:
-        yield RowsWriter(file, shape)
-        file.flush()
-        os.fsync(file.fileno())
+        Returns:
+            Its number.
+        """
+        if image_hw.shape != self._row_shape or image_hw.dtype != np.uint8:
+            raise ValueError(f"{image_hw.dtype} {image_hw.shape} is no row of {self._row_shape}")
+        self._file.write(np.ascontiguousarray(image_hw).data)
+        self.rows += 1
+        return self.rows - 1
+
+    def sync(self) -> None:
+        """Return when everything written is on disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()

@@ -32,6 +32,7 @@ from model.run_folder import (
 )
 from model.run_state import TrainingState, read_state, write_state
 from model.shortcuts import warn_of_shortcuts
+from model.split_file import require_same_splits, write_splits
 from model.splits import Pools, divide, require_annotations
 from model.stopping import StopReason, stop_requests
 from model.streams import Streams, make_streams
@@ -197,6 +198,7 @@ def begun(run: Run) -> TrainingState:
     """
     if run.ranks.is_first:
         write_config(run.out, run.config)
+        write_splits(run.out, run.table.records, run.pools)
     return TrainingState(training_data_sha256=run.card.training_data_sha256)
 
 
@@ -211,6 +213,7 @@ def resumed(run: Run, learner: Learner) -> TrainingState:
         raise TrainingError(
             f"the training data is not what the run in {run.out} began with; start another run"
         )
+    require_same_splits(run.out, run.table.records, run.pools)
     if run.ranks.is_first:
         drop_rows_after(run.out / "metrics.csv", state.step)
     return state

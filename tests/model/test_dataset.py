@@ -9,7 +9,8 @@ from pydicom import dcmread
 
 from dicom_io.errors import TrainingError
 from dicom_io.pixels import decode, network_image
-from model.dataset import default_cache_folder, fingerprint, load_exports
+from model.dataset import load_exports
+from model.export_cache import default_cache_folder
 from model.metrics import score_mask
 from model.stored_rows import StoredRows
 from tests.model.exports import manifest_row, write_export
@@ -86,29 +87,36 @@ def test_a_second_start_decodes_nothing(export, tmp_path):
 
 
 def test_a_changed_file_is_read_again(export, tmp_path):
-    before = fingerprint(export)
     labels = export / "labels.csv"
     labels.write_text(labels.read_text().replace("pneumonia", "normal"))
-    assert fingerprint(export) != before
     table = load(export, cache=tmp_path / "cache")
     assert {record.label for record in table.records} == {"normal"}
 
 
-@pytest.mark.parametrize("damage", ["table", "images", "unfinished"])
-def test_a_damaged_cache_is_written_again(export, tmp_path, damage):
+@pytest.mark.parametrize("damage", ["lines", "rows", "half a line", "half a row"])
+def test_what_is_damaged_in_the_cache_is_read_again(export, tmp_path, damage):
     cache = tmp_path / "cache"
     first = load(export, cache=cache)
     (folder,) = cache.iterdir()
-    if damage == "table":
-        (folder / "table.json").write_text('{"records": [{}], "problems": []}')
-    elif damage == "images":
-        images = folder / "images.npy"
-        images.write_bytes(images.read_bytes()[:1000])
+    lines, rows = folder / "images.jsonl", folder / "images.rows"
+    if damage == "lines":
+        lines.write_text('{"content": 3}\nno JSON\n')
+    elif damage == "rows":
+        rows.write_bytes(b"")
+    elif damage == "half a line":
+        lines.write_bytes(lines.read_bytes()[:-20])
     else:
-        (folder / "table.json").unlink()
-    again = load(export, cache=cache)
-    assert again.records == first.records
-    assert np.array_equal(again.images, first.images)
+        rows.write_bytes(rows.read_bytes()[:-1000])
+    for _ in range(2):
+        again = load(export, cache=cache)
+        assert again.records == first.records
+        assert np.array_equal(again.images[:], first_images(export))
+
+
+def first_images(export):
+    """Network inputs in the order of the table, made without any cache."""
+    paths = sorted(export.rglob("image.dcm"))
+    return np.stack([network_image(decode(dcmread(path)), 256) for path in paths])
 
 
 def test_an_unreadable_image_ends_in_the_problems_and_not_in_a_crash(export, tmp_path):
@@ -117,10 +125,11 @@ def test_an_unreadable_image_ends_in_the_problems_and_not_in_a_crash(export, tmp
     dataset = dcmread(path)
     dataset.PixelData = dataset.PixelData[:100]
     dataset.save_as(path)
-    table = load(export, cache=tmp_path / "cache")
-    assert len(table.records) == COUNT - 1
-    assert uid not in {record.sop_instance_uid for record in table.records}
-    assert [problem[0] for problem in table.problems] == [str(path)]
+    for _ in range(2):  # a later start says so, too
+        table = load(export, cache=tmp_path / "cache")
+        assert len(table.records) == COUNT - 1
+        assert uid not in {record.sop_instance_uid for record in table.records}
+        assert [problem[0] for problem in table.problems] == [str(path)]
 
 
 def test_an_image_whose_mask_cannot_be_read_stays_without_it(export, tmp_path):
@@ -129,10 +138,11 @@ def test_an_image_whose_mask_cannot_be_read_stays_without_it(export, tmp_path):
     mask = dcmread(path)
     mask.PixelData = mask.PixelData[: len(mask.PixelData) // 2]
     mask.save_as(path)
-    table = load(export, cache=tmp_path / "cache")
-    assert len(table.records) == COUNT
-    assert not table.records[row_of(table, uid)].has_mask
-    assert [problem[0] for problem in table.problems] == [str(path)]
+    for _ in range(2):  # a later start says so, too
+        table = load(export, cache=tmp_path / "cache")
+        assert len(table.records) == COUNT
+        assert not table.records[row_of(table, uid)].has_mask
+        assert [problem[0] for problem in table.problems] == [str(path)]
 
 
 def other_clinic(number):

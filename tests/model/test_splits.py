@@ -70,6 +70,13 @@ def test_rows_of_another_split_are_never_used(split):
     assert min(used) >= 50
 
 
+def test_a_film_without_split_goes_where_its_patient_is():
+    rows = [*records(100), record(100, patient="p0", split=None)]
+    rows[:2] = [replace(row, split="test") for row in rows[:2]]
+    pools = pools_of(rows)
+    assert not {0, 1, 100} & {*pools.unlabelled, *pools.validation}
+
+
 def test_budgets_are_exact_and_nested():
     rows = records(400)
     budgets = [pools_of(rows, labels=n, masks=n) for n in (10, 50, 100)]

@@ -297,3 +297,12 @@ def test_an_archive_export_becomes_a_model_on_the_command_line(tmp_path):
     overwritten = command_line(*options, *settings)
     assert overwritten.exit_code == 1
     assert "--resume goes on with it" in overwritten.output
+
+
+def test_a_run_keeps_its_splits_and_goes_on_with_no_others(table, tmp_path):
+    run(table, short("paper", 'stages=[{"side":32,"steps":2}]'), tmp_path)
+    splits = tmp_path / "splits.csv"
+    assert len(splits.read_text().splitlines()) == 1 + len(table.records)
+    splits.write_text(splits.read_text().replace("validation", "train"))
+    with pytest.raises(TrainingError, match="used otherwise"):
+        run(table, short("paper", 'stages=[{"side":32,"steps":2}]'), tmp_path, resume=True)

@@ -1,0 +1,58 @@
+"""Files that only grow, one JSON object a line, and outlive a process that is killed while writing.
+
+Such a process leaves whole lines and perhaps the beginning of one, which is passed over.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+Line = TypeVar("Line")
+
+
+def read_lines(path: Path, kind: TypeAdapter[Line]) -> Iterator[Line]:
+    """Every line that holds what it should; none where there is no file."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                yield kind.validate_json(line)
+            except ValidationError:
+                continue
+
+
+class LinesWriter:
+    """Appends lines to a file; they are on disk when ``sync`` returns, and may be before."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, or begin it; half a line at its end is ended.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        self._file = path.open("a+b")
+        self._is_synced = True
+        if self._file.tell():
+            self._file.seek(-1, os.SEEK_END)
+            if self._file.read(1) != b"\n":
+                self._file.write(b"\n")
+
+    def append(self, line: bytes) -> None:
+        """Write one line; ``line`` has no line break."""
+        self._file.write(line + b"\n")
+        self._is_synced = False
+
+    def sync(self) -> None:
+        """Return when everything written is on disk."""
+        if not self._is_synced:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._is_synced = True
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()

@@ -272,3 +272,7 @@ def _described(table: ImageTable) -> str:
         name = f"{record.source or 'unnamed'} {record.split or 'without split'}"
         counts[name] = counts.get(name, 0) + 1
     return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+
+
+if __name__ == "__main__":
+    typer.run(main)

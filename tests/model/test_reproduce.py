@@ -1,6 +1,9 @@
 import io
 import json
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -15,6 +18,7 @@ from tests.model.exports import manifest_row, write_export
 from tests.model.films import film_table
 from tests.model.runs import SHORT, SignalAt, short, state_hash
 
+ROOT = Path(__file__).resolve().parents[2]
 CELLS = (Cell("unet", None, 2), Cell("umtl-ssl", 4, 2), Cell("multimix", 4, 2))
 
 
@@ -109,14 +113,20 @@ def test_the_command_writes_both_tables(tmp_path):
         16,
         lambda n: manifest_row(n).replace(",test,", ",val,").replace(",,", ",mask-0.png,"),
     )
-    application = Typer()
-    application.command()(main)
     words = f"--data {export} --out {tmp_path / 'grid'} --cache {tmp_path / 'cache'}"
     words += " --model umtl --seeds 1 --labels 4 --masks 2"
     for setting in (*SHORT, 'stages=[{"side":32,"steps":2}]'):
         words += f" --set {setting}"
-    result = CliRunner().invoke(application, words.split())
-    assert result.exit_code == 0, result.output
+    done = subprocess.run(
+        [sys.executable, "-m", "model.reproduce", *words.split()],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.rstrip().endswith("table.md")
     (figures,) = (tmp_path / "grid").glob("umtl-4-labels-2-masks/seed-1/figures.json")
     assert json.loads(figures.read_text())["steps"] == 2
     assert "| umtl | 4 | 2 |" in (tmp_path / "grid" / "table.md").read_text()

@@ -95,6 +95,8 @@ def _alone_in(folder: Path, console: Console) -> Iterator[None]:
         try:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            console.print(f"waiting for another process that reads exports into {folder}")
+            console.print(
+                f"waiting for another process that reads exports into {folder}", soft_wrap=True
+            )
             fcntl.lockf(lock, fcntl.LOCK_EX)
         yield

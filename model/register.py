@@ -148,7 +148,9 @@ def main(
     except MultiMixError as problem:
         console.print(f"[red]{problem}[/red]", soft_wrap=True)
         raise typer.Exit(1) from problem
-    console.print(f"{folder}\nserve it with MULTIMIX_MODEL_DIRECTORY={folder.absolute()}")
+    console.print(
+        f"{folder}\nserve it with MULTIMIX_MODEL_DIRECTORY={folder.absolute()}", soft_wrap=True
+    )
 
 
 if __name__ == "__main__":

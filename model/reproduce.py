@@ -124,7 +124,7 @@ def main(
     except MultiMixError as problem:
         console.print(f"[red]{problem}[/red]", soft_wrap=True)
         raise typer.Exit(1) from problem
-    console.print(f"{out / 'table.md'}", highlight=False)
+    console.print(f"{out / 'table.md'}", highlight=False, soft_wrap=True)
 
 
 def reproduce(

@@ -110,7 +110,8 @@ def print_summary(rows: list[BatchRow], out: Path, console: Console) -> None:
     counts = Counter(row.status for row in rows)
     console.print(
         f"{len(rows)} files: {counts['done']} read, {counts['rejected']} rejected, "
-        f"{counts['failed']} failed; {out / 'results.csv'}"
+        f"{counts['failed']} failed; {out / 'results.csv'}",
+        soft_wrap=True,
     )
     for reason, count in Counter(r.reason for r in rows if r.status != "done").most_common():
         console.print(f"  {count} x {reason}", highlight=False)

@@ -14,7 +14,16 @@ from worker.peers import address_of
 from worker.retention import held
 from worker.storage_watch import storage_status
 from worker.studies import StudyState
-from worker.tables import Delivery, Inference, InferenceState, Instance, Peer, Result, Study
+from worker.tables import (
+    Delivery,
+    Inference,
+    InferenceState,
+    Instance,
+    PartHeartbeat,
+    Peer,
+    Result,
+    Study,
+)
 
 _COLOURS = {
     StudyState.DONE: "green",
@@ -48,7 +57,7 @@ def read_status(session: Session, store: InstanceStore, query: StatusQuery) -> d
 
     Returns:
         ``studies``, the latest first; ``counts`` of all studies by state; what is ``held`` on the
-        disk; ``storage``; ``targets``.
+        disk; ``storage``; ``parts`` with their last sign of life; ``targets``.
     """
     statement = (
         select(Study)
@@ -74,6 +83,10 @@ def read_status(session: Session, store: InstanceStore, query: StatusQuery) -> d
         "counts": {state.value: count for state, count in counts},
         "held": _held(session),
         "storage": storage_status(session, store),
+        "parts": {
+            row.part: row.seen_at.isoformat(timespec="seconds")
+            for row in session.scalars(select(PartHeartbeat).order_by(PartHeartbeat.part))
+        },
         "targets": [_target(peer) for peer in session.scalars(select(Peer).order_by(Peer.name))],
         "studies": [_study(study, store) for study in session.scalars(statement)],
     }

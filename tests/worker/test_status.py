@@ -13,6 +13,7 @@ from tests.worker.bench import Bench
 from tests.worker.readings import bring, chest_film
 from tests.worker.storage_scp import storage_scp
 from worker.database import Database
+from worker.signs_of_life import LISTENER, show_sign_of_life
 from worker.status import StatusQuery, print_status, read_status
 from worker.studies import StudyState
 
@@ -58,6 +59,13 @@ def test_programs_get_everything_as_json(bench: Bench) -> None:
     assert nameless["study_uid"] is None
     assert nameless["instances"][0]["reason"] == nameless["reason"]
     assert "StudyInstanceUID is missing" in nameless["reason"]
+
+
+def test_programs_learn_when_each_part_was_last_seen(bench: Bench) -> None:
+    show_sign_of_life(bench.database, LISTENER, bench.clock.now)
+    with bench.database.reading() as session:
+        parts = read_status(session, bench.store, StatusQuery())["parts"]
+    assert parts == {LISTENER: bench.clock.now.isoformat(timespec="seconds")}
 
 
 def test_studies_can_be_chosen(bench: Bench) -> None:

@@ -92,7 +92,7 @@ def naive_step(network: MultiMixNetwork, optimizer: torch.optim.Optimizer, s: St
         weak = classified(s.weak)
     loss = (
         F.cross_entropy(classified(s.labelled), s.classes)
-        + 0.25 * pseudo_label_loss(weak, classified(s.strong), 0.7).loss
+        + 0.25 * pseudo_label_loss(weak, classified(s.strong), torch.full((2,), 0.7)).loss
         + 5 * dice_loss(masks, s.masks)
         + 0.01 * bernoulli_kl(masks, other_masks)
     )

@@ -7,7 +7,7 @@ one trainer. An unknown key or a value out of range is refused with the key's na
 import json
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -101,7 +101,7 @@ class TrainingConfig(_Frozen):
         step_share: share of the run between two steps of the ``step`` schedule.
         weight_decay: decoupled (AdamW); 0 is the paper's Adam.
         pseudo_label_weight: lambda of equation 1.
-        pseudo_label_threshold: t of equation 1.
+        pseudo_label_threshold: t of equation 1, or ``adaptive`` (``model.thresholds``).
         mask_weight: alpha of equation 2.
         mask_cross_entropy: weight of a per-pixel cross-entropy beside the Dice loss.
         unlabelled_mask_weight: beta of equation 2.
@@ -144,7 +144,7 @@ class TrainingConfig(_Frozen):
     step_share: float = Field(default=0.33, gt=0, le=1)
     weight_decay: float = Field(default=0.0, ge=0)
     pseudo_label_weight: float = Field(default=0.25, ge=0)
-    pseudo_label_threshold: float = Field(default=0.7, ge=0, le=1)
+    pseudo_label_threshold: Annotated[float, Field(ge=0, le=1)] | Literal["adaptive"] = 0.7
     mask_weight: float = Field(default=5.0, ge=0)
     mask_cross_entropy: float = Field(default=0.0, ge=0)
     unlabelled_mask_weight: float = Field(default=0.01, ge=0)

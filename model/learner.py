@@ -12,6 +12,7 @@ from model.config import TrainingConfig
 from model.distributed import ALONE, Ranks, split_over, sum_gradients
 from model.network import MultiMixNetwork
 from model.objective import step_losses
+from model.thresholds import AdaptiveThresholds, FixedThresholds, thresholds_for
 from model.views import StepViews
 
 LARGEST_GRADIENT_NORM = 5.0
@@ -25,11 +26,13 @@ class Learner:
         network: whose weights the optimizer moves.
         teacher: a slow average of ``network``, or ``network`` itself; it is what is served.
         optimizer: of ``network``.
+        thresholds: how sure the teacher has to be of a pseudo-label.
     """
 
     network: MultiMixNetwork
     teacher: MultiMixNetwork
     optimizer: torch.optim.Optimizer
+    thresholds: FixedThresholds | AdaptiveThresholds
 
 
 def new_learner(config: TrainingConfig, device: torch.device) -> Learner:
@@ -40,7 +43,8 @@ def new_learner(config: TrainingConfig, device: torch.device) -> Learner:
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
-    return Learner(network, teacher, optimizer)
+    thresholds = thresholds_for(config.pseudo_label_threshold).to(device)
+    return Learner(network, teacher, optimizer, thresholds)
 
 
 def take_step(
@@ -72,7 +76,13 @@ def take_step(
     teacher.train(teacher is network)
     device_type = next(network.parameters()).device.type
     with torch.autocast(device_type, torch.bfloat16, enabled=config.precision == "bf16"):
-        terms = step_losses(split_over(network, ranks), split_over(teacher, ranks), views, config)
+        terms = step_losses(
+            split_over(network, ranks),
+            split_over(teacher, ranks),
+            learner.thresholds,
+            views,
+            config,
+        )
         loss = torch.stack(list(terms.values())).sum()
     losses = {name: float(value.detach()) for name, value in terms.items()}
     if not math.isfinite(sum(losses.values())):

@@ -38,7 +38,7 @@ def dice_loss(mask_logits: Tensor, masks: Tensor, smooth: float = 1.0) -> Tensor
 
 
 def pseudo_label_loss(
-    weak_logits: Tensor, strong_logits: Tensor, threshold: float
+    weak_logits: Tensor, strong_logits: Tensor, thresholds: Tensor
 ) -> PseudoLabelLoss:
     """Cross-entropy of the strong view against the confident arg-max of the weak view.
 
@@ -48,10 +48,11 @@ def pseudo_label_loss(
     Args:
         weak_logits: float, (batch, classes).
         strong_logits: float, (batch, classes).
-        threshold: smallest probability of a pseudo-label that counts, in [0, 1].
+        thresholds: float, (classes,), in [0, 1]; smallest probability of a pseudo-label of each
+            class that counts.
     """
     confidence, pseudo_labels = weak_logits.detach().float().softmax(dim=1).max(dim=1)
-    counts = (confidence >= threshold).float()
+    counts = (confidence >= thresholds[pseudo_labels]).float()
     each = F.cross_entropy(strong_logits.float(), pseudo_labels, reduction="none")
     return PseudoLabelLoss((each * counts).mean(), counts.mean())
 

@@ -14,19 +14,25 @@ from model.losses import (
     pseudo_label_loss,
 )
 from model.network import NetworkOutput
+from model.thresholds import Thresholds
 from model.views import Batch, StepViews, UnlabelledViews
 
 
 def step_losses(
-    network: ReadsFilms, teacher: ReadsFilms, views: StepViews, config: TrainingConfig
+    network: ReadsFilms,
+    teacher: ReadsFilms,
+    thresholds: Thresholds,
+    views: StepViews,
+    config: TrainingConfig,
 ) -> dict[str, Tensor]:
     """The weighted terms of one step's loss; their sum is what is minimised.
 
     Args:
         network: the one that learns.
         teacher: gives the targets of the unlabelled images; may be ``network`` itself.
+        thresholds: how sure it has to be of each class.
         views: what the step learns from.
-        config: weights and thresholds.
+        config: weights of the terms.
 
     Returns:
         Scalars under ``dice``, ``mask_ce``, ``ce``, ``pseudo`` and ``unlabelled_mask``; only
@@ -43,7 +49,9 @@ def step_losses(
     terms |= class_terms(labelled, masked, views, config)
     if views.unlabelled is not None:
         labelled_masks = wanted_masks(masked) if masked is not None else None
-        terms |= unlabelled_terms(network, teacher, views.unlabelled, labelled_masks, config)
+        terms |= unlabelled_terms(
+            network, teacher, thresholds, views.unlabelled, labelled_masks, config
+        )
     return terms
 
 
@@ -81,6 +89,7 @@ def class_terms(
 def unlabelled_terms(
     network: ReadsFilms,
     teacher: ReadsFilms,
+    thresholds: Thresholds,
     views: UnlabelledViews,
     labelled_mask_logits: Tensor | None,
     config: TrainingConfig,
@@ -93,7 +102,7 @@ def unlabelled_terms(
     strong = network(views.strong, masks=wants_masks)
     terms: dict[str, Tensor] = {}
     if config.tasks.pseudo_labels:
-        pseudo = pseudo_label_loss(weak.logits, strong.logits, config.pseudo_label_threshold)
+        pseudo = pseudo_label_loss(weak.logits, strong.logits, thresholds(weak.logits))
         terms["pseudo"] = config.pseudo_label_weight * pseudo.loss
     if wants_masks:
         terms["unlabelled_mask"] = config.unlabelled_mask_weight * unlabelled_mask_loss(

@@ -99,7 +99,7 @@ def write_state(folder: Path, state: TrainingState, learner: Learner) -> None:
 
 
 def read_state(folder: Path, learner: Learner) -> TrainingState:
-    """Restore network, teacher and optimizer.
+    """Restore network, teacher, thresholds and optimizer.
 
     Raises:
         TrainingError: there is no state, or it is damaged or of another network.
@@ -151,7 +151,11 @@ def _damaged(folder: Path) -> TrainingError:
 
 
 def _modules(learner: Learner) -> tuple[tuple[str, nn.Module], ...]:
-    return ("student", learner.network), ("teacher", learner.teacher)
+    return (
+        ("student", learner.network),
+        ("teacher", learner.teacher),
+        ("thresholds", learner.thresholds),
+    )
 
 
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

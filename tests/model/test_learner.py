@@ -8,6 +8,7 @@ from model.config import configure
 from model.learner import Learner, follow, learning_rate_at, new_learner, take_step
 from model.network import MultiMixNetwork, NetworkShape
 from model.splits import Pools
+from model.thresholds import thresholds_for
 from model.validation import validate
 from model.views import Batch, StepViews
 from tests.model.films import film_table
@@ -19,7 +20,8 @@ def narrow_learner(config, **changes):
     torch.manual_seed(0)
     shape = vars(config.network_shape) | {"channels": (8, 16, 16, 32, 32)} | changes
     network = MultiMixNetwork(NetworkShape(**shape))
-    return Learner(network, network, torch.optim.AdamW(network.parameters(), lr=1e-3))
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+    return Learner(network, network, optimizer, thresholds_for(config.pseudo_label_threshold))
 
 
 def masked_views(table, side=64):

@@ -63,7 +63,7 @@ def test_the_prior_does_not_care_how_images_are_paired():
 def test_pseudo_labels_below_the_threshold_contribute_nothing():
     weak = torch.logit(torch.tensor([[0.31, 0.69], [0.5, 0.5]]))
     strong = logits(2, 2).requires_grad_()
-    found = pseudo_label_loss(weak.log_softmax(1), strong, threshold=0.95)
+    found = pseudo_label_loss(weak.log_softmax(1), strong, thresholds=torch.full((2,), 0.95))
     found.loss.backward()
     assert found.loss.item() == 0
     assert float(found.kept) == 0
@@ -73,7 +73,7 @@ def test_pseudo_labels_below_the_threshold_contribute_nothing():
 def test_pseudo_labels_are_averaged_over_the_whole_batch():
     weak = torch.log(torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.45, 0.55]]))
     strong = logits(4, 2)
-    found = pseudo_label_loss(weak, strong, threshold=0.7)
+    found = pseudo_label_loss(weak, strong, thresholds=torch.full((2,), 0.7))
     kept = F.cross_entropy(strong[:2], torch.tensor([0, 1]), reduction="sum")
     assert found.loss.item() == pytest.approx(float(kept) / 4)
     assert float(found.kept) == 0.5
@@ -81,12 +81,21 @@ def test_pseudo_labels_are_averaged_over_the_whole_batch():
 
 def test_a_pseudo_label_at_the_threshold_counts():
     weak = torch.zeros(1, 2)
-    assert float(pseudo_label_loss(weak, torch.zeros(1, 2), threshold=0.5).kept) == 1.0
+    found = pseudo_label_loss(weak, torch.zeros(1, 2), thresholds=torch.full((2,), 0.5))
+    assert float(found.kept) == 1.0
+
+
+def test_each_class_has_its_own_threshold():
+    weak = torch.log(torch.tensor([[0.7, 0.3], [0.3, 0.7]]))
+    strong = logits(2, 2)
+    found = pseudo_label_loss(weak, strong, thresholds=torch.tensor([0.6, 0.8]))
+    kept = F.cross_entropy(strong[:1], torch.tensor([0]), reduction="sum")
+    assert found.loss.item() == pytest.approx(float(kept) / 2)
 
 
 def test_the_weak_view_gets_no_gradient_from_its_pseudo_label():
     weak, strong = logits(4, 2).requires_grad_(), logits(4, 2, seed=1).requires_grad_()
-    pseudo_label_loss(weak, strong, threshold=0.5).loss.backward()
+    pseudo_label_loss(weak, strong, thresholds=torch.full((2,), 0.5)).loss.backward()
     assert weak.grad is None
     assert bool(strong.grad.any())
 

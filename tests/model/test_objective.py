@@ -6,6 +6,7 @@ from model.config import configure
 from model.losses import bernoulli_kl, dice_loss
 from model.network import MultiMixNetwork, NetworkShape
 from model.objective import step_losses
+from model.thresholds import thresholds_for
 from model.views import Batch, StepViews, UnlabelledViews
 
 TERMS = {
@@ -24,6 +25,11 @@ def narrow(config, seed=0) -> MultiMixNetwork:
     torch.manual_seed(seed)
     shape = vars(config.network_shape) | {"channels": (8, 8, 8, 8, 16), "dropout": 0.0}
     return MultiMixNetwork(NetworkShape(**shape)).eval()
+
+
+def losses_of(network, teacher, seen, config):
+    thresholds = thresholds_for(config.pseudo_label_threshold)
+    return step_losses(network, teacher, thresholds, seen, config)
 
 
 def views(config, count=3, side=32) -> StepViews:
@@ -49,7 +55,7 @@ def views(config, count=3, side=32) -> StepViews:
 def test_each_table_models_loss_has_just_its_terms(model, terms):
     config = configure("paper", model=model)
     network = narrow(config)
-    found = step_losses(network, network, views(config), config)
+    found = losses_of(network, network, views(config), config)
     assert set(found) == terms
     assert all(torch.isfinite(value) for value in found.values())
 
@@ -62,7 +68,7 @@ def gradient_sum(module):
 def test_a_model_teaches_no_head_that_it_does_not_have(model):
     config = configure("paper", model=model)
     network = narrow(config)
-    losses = step_losses(network, network, views(config), config)
+    losses = losses_of(network, network, views(config), config)
     torch.stack(list(losses.values())).sum().backward()
     assert gradient_sum(network.encoder) > 0
     assert (gradient_sum(network.decoder) > 0) is config.tasks.segment
@@ -76,7 +82,7 @@ def test_the_unlabelled_mask_term_teaches_the_decoder_from_unlabelled_images(ter
         overrides=(f"unlabelled_mask_term={term}", "unlabelled_mask_threshold=0.5"),
     )
     network = narrow(config)
-    losses = step_losses(network, narrow(config, seed=1), views(config), config)
+    losses = losses_of(network, narrow(config, seed=1), views(config), config)
     losses["unlabelled_mask"].backward()
     assert losses["unlabelled_mask"].item() > 0
     assert gradient_sum(network.decoder) > 0
@@ -85,7 +91,7 @@ def test_the_unlabelled_mask_term_teaches_the_decoder_from_unlabelled_images(ter
 def test_each_term_carries_its_weight():
     config = configure("paper")
     network, seen = narrow(config), views(configure("paper"))
-    found = step_losses(network, network, seen, config)
+    found = losses_of(network, network, seen, config)
     masked = network(seen.masked.images)
     strong = network(seen.unlabelled.strong)
     dice = dice_loss(masked.mask_logits, seen.masked.masks)
@@ -99,7 +105,7 @@ def test_each_term_carries_its_weight():
 def test_pseudo_labels_come_from_the_teacher_and_teach_the_network_alone():
     config = configure("best", overrides=("pseudo_label_threshold=0",))
     network, teacher = narrow(config), narrow(config, seed=1)
-    step_losses(network, teacher, views(config), config)["pseudo"].backward()
+    losses_of(network, teacher, views(config), config)["pseudo"].backward()
     assert gradient_sum(network) > 0
     assert gradient_sum(teacher) == 0
 
@@ -107,7 +113,7 @@ def test_pseudo_labels_come_from_the_teacher_and_teach_the_network_alone():
 def test_no_pseudo_label_reaches_a_threshold_of_one():
     config = configure("paper", overrides=("pseudo_label_threshold=1",))
     network = narrow(config)
-    pseudo = step_losses(network, network, views(config), config)["pseudo"]
+    pseudo = losses_of(network, network, views(config), config)["pseudo"]
     pseudo.backward()
     assert pseudo.item() == 0
     assert gradient_sum(network) == 0
@@ -121,14 +127,14 @@ def test_labels_of_images_drawn_for_their_mask_count_where_annotations_are_share
         [network(part.images, masks=False).logits for part in (seen.labelled, seen.masked)]
     )
     expected = F.cross_entropy(logits, torch.cat([seen.labelled.classes, seen.masked.classes]))
-    torch.testing.assert_close(step_losses(network, network, seen, shared)["ce"], expected)
-    assert step_losses(network, network, seen, alone)["ce"] != expected
+    torch.testing.assert_close(losses_of(network, network, seen, shared)["ce"], expected)
+    assert losses_of(network, network, seen, alone)["ce"] != expected
 
 
 def test_unlabelled_images_among_the_masked_ones_add_no_class_loss():
     config = configure("paper", model="umtl", overrides=("share_annotations=true",))
     network, seen = narrow(config), views(config)
     unlabelled = Batch(seen.masked.images, seen.masked.masks, torch.full((3,), -1))
-    found = step_losses(network, network, StepViews(seen.labelled, unlabelled, None), config)["ce"]
-    without = step_losses(network, network, seen, configure("paper", model="umtl"))["ce"]
+    found = losses_of(network, network, StepViews(seen.labelled, unlabelled, None), config)["ce"]
+    without = losses_of(network, network, seen, configure("paper", model="umtl"))["ce"]
     torch.testing.assert_close(found, without)

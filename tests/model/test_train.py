@@ -61,15 +61,18 @@ def test_the_same_seed_gives_the_same_bits_and_another_one_does_not(table, tmp_p
     assert rows_of(tmp_path / "a") == rows_of(tmp_path / "b")
 
 
-@pytest.mark.parametrize("preset", ["paper", "best"])
+@pytest.mark.parametrize(
+    ("preset", "settings"),
+    [("paper", ()), ("best", ()), ("best", ("pseudo_label_threshold=adaptive",))],
+)
 @pytest.mark.parametrize(
     ("validate_every", "signal_at", "stops_at"), [(2, "step 2 ", 3), (1, "step 3 ", 4)]
 )
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
-    table, tmp_path, preset, validate_every, signal_at, stops_at
+    table, tmp_path, preset, settings, validate_every, signal_at, stops_at
 ):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    config = short(preset, f"validate_every={validate_every}")
+    config = short(preset, f"validate_every={validate_every}", *settings)
     run(table, config, whole)
     said = run(table, config, parts, printed=SignalAt(signal_at))
     assert f"stopped by a signal, at step {stops_at}" in said

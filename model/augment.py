@@ -106,6 +106,23 @@ def vary_intensity(images: Tensor, generator: torch.Generator, strength: float =
     return (grey * 2 - 1).clamp(-1, 1)
 
 
+def displace(images: Tensor, generator: torch.Generator, furthest: float = 0.03) -> Tensor:
+    """Fetch each pixel from somewhere near it, up to a distance drawn for each image.
+
+    Args:
+        images: float, (batch, 1, side, side).
+        generator: source of every draw.
+        furthest: largest distance in each direction, as a share of the side.
+    """
+    count, _, height, width = images.shape
+    identity = torch.eye(2, 3).expand(count, 2, 3)
+    grid = F.affine_grid(identity, list(images.shape), align_corners=False)
+    distance = uniform(generator, count, 0, 2 * furthest).view(-1, 1, 1, 1)
+    offsets = torch.rand(count, height, width, 2, generator=generator) * 2 - 1
+    near = grid + distance * offsets
+    return F.grid_sample(images, near, padding_mode="reflection", align_corners=False)
+
+
 def cut_out(images: Tensor, generator: torch.Generator, largest: float = 0.3) -> Tensor:
     """Grey out one rectangle of each image, up to ``largest`` of its side in each direction."""
     count, _, height, width = images.shape

@@ -74,10 +74,13 @@ class Stage(_Frozen):
     Attributes:
         side: rows and columns of the network's input, in pixels; divisible by 16.
         steps: optimiser steps.
+        restores: learn to restore damaged films, for which no label is needed, instead of the
+            run's tasks: a self-supervised warm-up.
     """
 
     side: int = Field(ge=32, le=1024, multiple_of=16)
     steps: int = Field(ge=1)
+    restores: bool = False
 
 
 class TrainingConfig(_Frozen):
@@ -168,6 +171,13 @@ class TrainingConfig(_Frozen):
     seed: int = 0
 
     @model_validator(mode="after")
+    def _warm_up_comes_first(self) -> "TrainingConfig":
+        restores = [stage.restores for stage in self.stages]
+        if restores != sorted(restores, reverse=True) or all(restores):
+            raise ValueError("stages that restore come first, and one that does not after them")
+        return self
+
+    @model_validator(mode="after")
     def _views_fit_together(self) -> "TrainingConfig":
         if self.unlabelled_mask_term == "consistency" and self.strong_view == "rand_augment":
             raise ValueError(
@@ -193,6 +203,11 @@ class TrainingConfig(_Frozen):
     def total_steps(self) -> int:
         """Optimiser steps of all stages together."""
         return sum(stage.steps for stage in self.stages)
+
+    @property
+    def warm_up_steps(self) -> int:
+        """Optimiser steps of the stages that restore; they come first."""
+        return sum(stage.steps for stage in self.stages if stage.restores)
 
     def side_at(self, step: int) -> int:
         """Image side in pixels at a step, counted from 0."""

@@ -100,12 +100,15 @@ def take_step(
 
 
 def learning_rate_at(config: TrainingConfig, step: int) -> float:
-    """Adam's learning rate at a step, counted from 0."""
-    done = step / config.total_steps
+    """Adam's learning rate at a step, counted from 0; its schedule starts anew after a warm-up."""
+    first, steps = 0, config.warm_up_steps
+    if step >= steps:
+        first, steps = steps, config.total_steps - steps
+    done = (step - first) / steps
     if config.schedule == "step":
         return float(config.learning_rate * 0.1 ** int(done / config.step_share))
-    warm_up = min(1.0, (step + 1) / max(1, config.total_steps // 50))
-    return float(config.learning_rate * warm_up * 0.5 * (1 + math.cos(math.pi * done)))
+    ramp = min(1.0, (step - first + 1) / max(1, steps // 50))
+    return float(config.learning_rate * ramp * 0.5 * (1 + math.cos(math.pi * done)))
 
 
 @torch.no_grad()

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from model.local_contrast import local_contrast
+
 
 class PseudoLabelLoss(NamedTuple):
     """The unlabelled classification term and how many images carried it.
@@ -90,6 +92,19 @@ def prior_kl(labelled_mask_logits: Tensor, unlabelled_mask_logits: Tensor) -> Te
     p = torch.sigmoid(labelled_mask_logits.detach().float()).mean(0)
     q = torch.sigmoid(unlabelled_mask_logits.float()).mean(0)
     return _kl_of_logits(torch.logit(p, eps=1e-6), torch.logit(q, eps=1e-6))
+
+
+def restoration_loss(restored: Tensor, films: Tensor) -> Tensor:
+    """How far the local contrast of a restored film is from that of the film itself.
+
+    Args:
+        restored: float, (batch, 1, height, width).
+        films: float in [-1, 1], same shape.
+
+    Returns:
+        Scalar >= 0, mean squared difference.
+    """
+    return F.mse_loss(restored.float(), local_contrast(films))
 
 
 def mask_consistency(

@@ -12,6 +12,7 @@ from model.losses import (
     mask_consistency,
     prior_kl,
     pseudo_label_loss,
+    restoration_loss,
 )
 from model.network import NetworkOutput
 from model.thresholds import Thresholds
@@ -36,8 +37,12 @@ def step_losses(
 
     Returns:
         Scalars under ``dice``, ``mask_ce``, ``ce``, ``pseudo`` and ``unlabelled_mask``; only
-        those that the configuration's tasks have.
+        those that the configuration's tasks have. In a warm-up ``restoration`` alone.
     """
+    if views.restored is not None:
+        # The decoder's map stands for the film here; the tasks after it make it the lungs.
+        restored = wanted_masks(network(views.restored.damaged))
+        return {"restoration": restoration_loss(restored, views.restored.whole)}
     labelled: NetworkOutput | None = None
     masked: NetworkOutput | None = None
     terms: dict[str, Tensor] = {}

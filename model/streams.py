@@ -7,7 +7,7 @@ one would, and no shuffled order has to be saved.
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -51,16 +51,24 @@ class Stream:
 
 @dataclass(frozen=True)
 class Streams:
-    """What each step draws from; a stream is None where its task is off."""
+    """What each step draws from; a stream is None where its task is off.
+
+    Attributes:
+        labelled: images with a class label.
+        masked: images with a mask.
+        unlabelled: images without either, or with both hidden.
+        restored: images for the steps of a warm-up, as many as any other step sees.
+    """
 
     labelled: Stream | None
     masked: Stream | None
     unlabelled: Stream | None
+    restored: Stream | None = None
 
     @property
     def rows(self) -> list[int]:
         """Every row of the table that the run may learn from, ascending."""
-        streams = (self.labelled, self.masked, self.unlabelled)
+        streams = (self.labelled, self.masked, self.unlabelled, self.restored)
         return sorted({row for stream in streams if stream is not None for row in stream.rows})
 
     @property
@@ -89,7 +97,7 @@ def make_streams(records: Sequence[ImageRecord], pools: Pools, config: TrainingC
         return Stream(rows, weights, batch, seed=config.seed * 8 + number)
 
     needs_unlabelled = tasks.pseudo_labels or tasks.unlabelled_masks
-    return Streams(
+    streams = Streams(
         labelled=stream(pools.labelled, config.class_batch, 1, True) if tasks.classify else None,
         masked=stream(pools.masked, config.mask_batch, 2, False) if tasks.segment else None,
         unlabelled=(
@@ -98,6 +106,10 @@ def make_streams(records: Sequence[ImageRecord], pools: Pools, config: TrainingC
             else None
         ),
     )
+    if not config.warm_up_steps:
+        return streams
+    restored = stream(pools.unlabelled, streams.images_per_step, 4, False)
+    return replace(streams, restored=restored)
 
 
 def balanced_weights(

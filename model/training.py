@@ -123,7 +123,10 @@ def train(
             state = replace(state.after_step(losses), seconds=time.monotonic() - started)
 
             stop = common_stop_reason(own_stop_reason(), run)
-            is_due = state.step % config.validate_every == 0 or state.step == config.total_steps
+            is_due = state.step % config.validate_every == 0 or state.step in (
+                config.warm_up_steps,
+                config.total_steps,
+            )
             if is_due or stop is StopReason.TIME:
                 state = validate_and_keep(run, learner, state, writer)
                 if ran_out_of_patience(config, state):
@@ -243,7 +246,10 @@ def validate_and_keep(
 def _score_and_keep(
     run: Run, learner: Learner, state: TrainingState, writer: SummaryWriter, side: int
 ) -> float:
-    figures = validate(learner.teacher, run.table, run.pools, run.config.tasks, side)
+    warms_up = state.step <= run.config.warm_up_steps
+    figures = (
+        {} if warms_up else validate(learner.teacher, run.table, run.pools, run.config.tasks, side)
+    )
     progress = {
         "seconds": state.seconds,
         "side": side,
@@ -253,6 +259,8 @@ def _score_and_keep(
     run.console.print(
         "  ".join(f"{name} {value:.5g}" for name, value in row.items()), soft_wrap=True
     )
+    if warms_up:
+        return -math.inf
     if state.is_best(figures["score"], side):
         keep_model(run.out, learner.teacher, run.table, run.pools, run.card, figures)
     return figures["score"]
@@ -262,6 +270,7 @@ def ran_out_of_patience(config: TrainingConfig, state: TrainingState) -> bool:
     """Whether the last stage has gone its configured number of validations without a gain."""
     return (
         config.patience is not None
+        and state.step > config.warm_up_steps
         and config.side_at(state.step - 1) == config.stages[-1].side
         and state.validations_since_gain >= config.patience
     )

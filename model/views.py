@@ -15,6 +15,9 @@ from model.image_table import ImageTable
 from model.splits import Pools
 from model.streams import Stream, Streams, seeded
 
+# Of each film in a warm-up; together they hide about a fifth of it.
+HIDDEN_RECTANGLES = 8
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -53,12 +56,30 @@ class UnlabelledViews:
 
 
 @dataclass(frozen=True)
+class DamagedViews:
+    """Films of which parts are hidden and displaced, and what they were, in the same order.
+
+    Attributes:
+        damaged: float in [-1, 1], (n, 1, side, side).
+        whole: the same films before.
+    """
+
+    damaged: Tensor
+    whole: Tensor
+
+    def to(self, device: torch.device) -> "DamagedViews":
+        """The same views on a device."""
+        return DamagedViews(self.damaged.to(device), self.whole.to(device))
+
+
+@dataclass(frozen=True)
 class StepViews:
     """All that one step learns from; a part is None where its task is off."""
 
-    labelled: Batch | None
-    masked: Batch | None
-    unlabelled: UnlabelledViews | None
+    labelled: Batch | None = None
+    masked: Batch | None = None
+    unlabelled: UnlabelledViews | None = None
+    restored: DamagedViews | None = None
 
 
 def views_of_step(
@@ -84,6 +105,10 @@ def views_of_step(
 
     def drawn(stream: Stream) -> Batch:
         return draw(table, pools, stream, step, side)
+
+    if step < config.warm_up_steps and streams.restored is not None:
+        damaged = damaged_views(drawn(streams.restored), config, generator)
+        return StepViews(restored=damaged.to(device))
 
     # The order matters: all three draw from one generator.
     labelled = masked = unlabelled = None
@@ -126,6 +151,15 @@ def unlabelled_views(
     """The weak view, and the strong one made from it."""
     weak = weak_view(batch, config, generator).images
     return UnlabelledViews(weak, strong_view(weak, config, generator))
+
+
+def damaged_views(batch: Batch, config: TrainingConfig, generator: torch.Generator) -> DamagedViews:
+    """Weakly moved films, and the same re-exposed, displaced pixel by pixel and hidden in part."""
+    whole = weak_view(batch, config, generator).images
+    damaged = augment.displace(augment.vary_intensity(whole, generator), generator)
+    for _ in range(HIDDEN_RECTANGLES):
+        damaged = augment.cut_out(damaged, generator, largest=0.35)
+    return DamagedViews(damaged, whole)
 
 
 def weak_view(batch: Batch, config: TrainingConfig, generator: torch.Generator) -> Batch:

@@ -61,9 +61,12 @@ def test_the_same_seed_gives_the_same_bits_and_another_one_does_not(table, tmp_p
     assert rows_of(tmp_path / "a") == rows_of(tmp_path / "b")
 
 
+WITH_WARM_UP = 'stages=[{"side":32,"steps":3,"restores":true},{"side":32,"steps":3}]'
+
+
 @pytest.mark.parametrize(
     ("preset", "settings"),
-    [("paper", ()), ("best", ()), ("best", ("pseudo_label_threshold=adaptive",))],
+    [("paper", ()), ("best", ()), ("best", ("pseudo_label_threshold=adaptive", WITH_WARM_UP))],
 )
 @pytest.mark.parametrize(
     ("validate_every", "signal_at", "stops_at"), [(2, "step 2 ", 3), (1, "step 3 ", 4)]

@@ -4,7 +4,9 @@ A network answers any image, a leg or a photograph too, and the answer looks lik
 gate measures how far the statistics of the encoder's deepest features lie from those of the
 training films: a Mahalanobis distance along their principal directions, and beside it what those
 directions do not explain. Beyond the distance that nearly all held-out films stay within, no
-answer is given. One Gaussian for all classes, after Lee et al., NeurIPS 2018 (arXiv 1807.03888).
+answer is given. Neither is one given where the image's negative lies nearer to them than the image
+itself (``model.predictor``). One Gaussian for all classes, after Lee et al., NeurIPS 2018 (arXiv
+1807.03888).
 """
 
 import hashlib

@@ -41,6 +41,14 @@ class Prediction:
     is_unlike_training: bool = False
 
 
+@dataclass(frozen=True)
+class GateVerdict:
+    """How unlike the training films an image is, and whether too much; a model may have no gate."""
+
+    score: float | None = None
+    refuses: bool = False
+
+
 class Predictor:
     """A network with its card, ready to read films; safe to share between threads."""
 
@@ -80,12 +88,13 @@ class Predictor:
     def predict_batch(self, images_nhw: NDArray[np.uint8]) -> list[Prediction]:
         """Read several films at once; the same answers as one by one, up to rounding."""
         images = torch.from_numpy(np.array(images_nhw)).to(self._device)
+        films = as_network_input(images)
         with torch.no_grad():
-            output = self._network(as_network_input(images), saliency=True)
+            output = self._network(films, saliency=True)
         probabilities = self.probabilities(output.logits)
-        gate_scores = self._gate_scores(output)
+        verdicts = self._gate_verdicts(films, output)
         return [
-            self._prediction(float(probabilities[i]), gate_scores[i], output, i)
+            self._prediction(float(probabilities[i]), verdicts[i], output, i)
             for i in range(len(images_nhw))
         ]
 
@@ -95,27 +104,38 @@ class Predictor:
             margins(logits), self.card.calibration.scale, self.card.calibration.offset
         )
 
-    def _gate_scores(self, output: NetworkOutput) -> list[float | None]:
-        if self._gate is None:
-            return [None] * len(output.features)
-        return list(map(float, self._gate.scores(output.features.double().cpu().numpy())))
+    def _gate_verdicts(self, films: Tensor, output: NetworkOutput) -> list[GateVerdict]:
+        """What the gate says of each film, which it compares with the film's negative, too.
+
+        Of a film and its negative the film is the likelier radiograph; where the negative is, the
+        film came inverted, which a network that sees local contrast may well take for another
+        patient.
+        """
+        if self._gate is None or self.card.gate is None:
+            return [GateVerdict()] * len(films)
+        with torch.no_grad():
+            negative = self._network(-films, masks=False)
+        scores = self._gate.scores(output.features.double().cpu().numpy())
+        of_negative = self._gate.scores(negative.features.double().cpu().numpy())
+        refused = (scores > self.card.gate.threshold) | (scores > of_negative)
+        return [
+            GateVerdict(float(score), bool(is_refused))
+            for score, is_refused in zip(scores, refused, strict=True)
+        ]
 
     def _prediction(
-        self, probability: float, gate_score: float | None, output: NetworkOutput, index: int
+        self, probability: float, verdict: GateVerdict, output: NetworkOutput, index: int
     ) -> Prediction:
         if output.mask_logits is None or output.saliency is None:
             raise AssertionError("the network was asked for masks and saliency")
-        gate = self.card.gate
         lungs_hw = torch.sigmoid(output.mask_logits[index, 0]).cpu().numpy()
         return Prediction(
             probability=probability,
             is_pneumonia=probability >= self.card.calibration.operating_point,
             lung_probability_hw=clean_lung_probability(lungs_hw),
             saliency_hw=readable_saliency(output.saliency[index, 0].cpu().numpy()),
-            gate_score=gate_score,
-            is_unlike_training=bool(
-                gate is not None and gate_score is not None and gate_score > gate.threshold
-            ),
+            gate_score=verdict.score,
+            is_unlike_training=verdict.refuses,
         )
 
 

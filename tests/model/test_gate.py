@@ -142,6 +142,20 @@ def shipped():
     return predictor
 
 
+def test_a_negative_is_refused_even_by_a_gate_that_is_wide_enough_for_it(network, fitted):
+    gate, card = fitted
+    wide = ModelCard(
+        version="0",
+        network={},
+        input_side=SIDE,
+        gate=card.model_copy(update={"threshold": 1e9}),
+    )
+    predictor = Predictor(network, wide, gate=gate)
+    films = film_images(20, first=3000)
+    assert not any(read.is_unlike_training for read in predictor.predict_batch(films))
+    assert all(read.is_unlike_training for read in predictor.predict_batch(255 - films))
+
+
 @pytest.mark.skipif(not FILMS.is_dir(), reason="the real films are not here")
 def test_the_shipped_model_refuses_other_body_parts_and_reads_chests(shipped):
     for path in sorted(FILMS.glob("*.dcm")):

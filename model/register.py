@@ -9,8 +9,9 @@ exists is never written again.
 """
 
 import csv
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,17 +30,28 @@ from model.predictor import Predictor
 from model.run_folder import read_config
 from model.splits import Pools, divide
 
+DIRECTORY = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
 LIMITATIONS = (
     "Frontal chest radiographs only; other films must be rejected before they reach the model.",
-    "The pneumonia labels of the NIH films were mined from reports by a program; figures on adults "
-    "are bounded by their errors.",
-    "The reference masks include the lung behind the heart.",
     "Saliency shows where the input moves the answer, not where disease is.",
 )
+# What follows from having learnt from a public set, by words of its name.
+LIMITATIONS_OF_SOURCES = {
+    "NIH ChestX-ray14": "The pneumonia labels of the NIH films were mined from reports by a "
+    "program; figures on adults are bounded by their errors.",
+    "Kermany": "The films of Kermany et al. are of children of one to five years at one hospital; "
+    "a model that saw no others tells pneumonia in adults no better than chance.",
+    "v7labs": "The reference masks by v7labs include the lung behind the heart.",
+}
 
 
 def register(
-    run: Path, table: ImageTable, licences: dict[str, dict[str, int]], out: Path, version: str
+    run: Path,
+    table: ImageTable,
+    licences: dict[str, dict[str, int]],
+    out: Path,
+    version: str,
+    name: str | None = None,
 ) -> Path:
     """Write the best model of a run as a versioned directory.
 
@@ -49,16 +61,20 @@ def register(
         licences: for each source of ``table`` how many images stand under which licence.
         out: folder of all models.
         version: of the model; part of every result's UID.
+        name: of the model, to tell a variant apart; left as it is where None.
 
     Returns:
         The directory of the model.
 
     Raises:
-        CheckpointError: the run has no model, or the version exists already.
+        CheckpointError: the run has no model, the name is no name of a directory, or the version
+            exists already.
         TrainingError: the run's configuration cannot be read.
     """
     network, card = read_model(run / "model")
-    folder = out / f"{card.name.lower()}-{version}"
+    if name is not None:
+        card = card.model_copy(update={"name": name})
+    folder = out / directory_name(card.name, version)
     if folder.exists():
         raise CheckpointError(f"{folder} exists; a registered model never changes, raise --version")
     card = described(card, version, licences)
@@ -76,6 +92,21 @@ def register(
     for file in folder.iterdir():
         file.chmod(0o444)
     return folder
+
+
+def directory_name(name: str, version: str) -> str:
+    """A model's directory: ``multimix-cc-by-1.0.0`` for ``MultiMix CC BY``.
+
+    Raises:
+        CheckpointError: something in it does not belong into the name of a directory.
+    """
+    directory = f"{name.lower().replace(' ', '-')}-{version}"
+    if not DIRECTORY.fullmatch(directory):
+        raise CheckpointError(
+            f"{directory!r} cannot name a model directory; letters, digits, spaces, dots and "
+            "hyphens can"
+        )
+    return directory
 
 
 def pools_of(run: Path, table: ImageTable) -> Pools:
@@ -104,9 +135,16 @@ def described(card: ModelCard, version: str, licences: dict[str, dict[str, int]]
         update={
             "version": version,
             "training_data": sources,
-            "limitations": LIMITATIONS,
+            "limitations": limitations_of(sources),
         }
     )
+
+
+def limitations_of(sources: Iterable[str]) -> tuple[str, ...]:
+    """What every model's reader has to know, and what follows from the sources learnt from."""
+    names = " / ".join(sources)
+    found = (text for words, text in LIMITATIONS_OF_SOURCES.items() if words in names)
+    return (*LIMITATIONS, *found)
 
 
 def read_licences(exports: Sequence[Path]) -> dict[str, dict[str, int]]:
@@ -137,6 +175,7 @@ def main(
     data: Annotated[list[Path], typer.Option(help="Export that the run was trained on.")],
     out: Annotated[Path, typer.Option(help="Folder of all models.")],
     version: Annotated[str, typer.Option(help="Version of the model.")],
+    name: Annotated[str | None, typer.Option(help="Name of a variant; MultiMix if none.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder of preprocessed exports.")] = None,
 ) -> None:
     """Hand a trained model over to a node."""
@@ -144,7 +183,7 @@ def main(
     console = Console()
     try:
         table = load_exports(data, cache)
-        folder = register(run, table, read_licences(data), out, version)
+        folder = register(run, table, read_licences(data), out, version, name)
     except MultiMixError as problem:
         console.print(f"[red]{problem}[/red]", soft_wrap=True)
         raise typer.Exit(1) from problem

@@ -15,7 +15,7 @@ from model.config import TrainingConfig
 from model.dataset import load_exports
 from model.network import MultiMixNetwork, NetworkShape
 from model.predictor import Predictor
-from model.register import read_licences, register, rounded
+from model.register import limitations_of, read_licences, register, rounded
 from model.run_folder import write_config
 from tests.model.exports import write_export
 
@@ -76,6 +76,29 @@ def test_a_registered_version_is_never_written_again(run, export, tmp_path):
     assert all((folder / name).read_bytes() == kept for name, kept in content.items())
     assert all((folder / name).stat().st_mode & 0o222 == 0 for name in content)
     assert handed_over(run, export, tmp_path, "1.0.1") != folder
+
+
+def test_a_variant_has_a_name_and_a_directory_of_its_own(run, export, tmp_path):
+    table = load_exports([export], tmp_path / "cache", jobs=1)
+    folder = register(run, table, {}, tmp_path / "models", "1.0.0", "MultiMix CC BY")
+    assert folder.name == "multimix-cc-by-1.0.0"
+    assert read_model(folder)[1].name == "MultiMix CC BY"
+
+
+@pytest.mark.parametrize(
+    ("name", "version"), [("../evil", "1"), ("", "1"), ("A\0", "1"), ("A", "1/2"), (".", "")]
+)
+def test_what_cannot_name_a_directory_is_refused(run, export, tmp_path, name, version):
+    table = load_exports([export], tmp_path / "cache", jobs=1)
+    with pytest.raises(CheckpointError, match="cannot name a model directory"):
+        register(run, table, {}, tmp_path / "models", version, name)
+
+
+def test_limitations_are_those_of_the_sources():
+    own = limitations_of(["Our hospital"])
+    both = limitations_of(["Our hospital", "NIH ChestX-ray14"])
+    assert len(both) == len(own) + 1
+    assert "NIH" not in " ".join(own)
 
 
 def test_a_run_without_a_model_is_refused(export, tmp_path):

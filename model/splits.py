@@ -23,7 +23,8 @@ class Pools:
         masked: rows whose mask the segmentation learns from.
         unlabelled: rows that give pseudo-labels; every training row, labels hidden.
         validation: rows held out by patient.
-        classes: class index of every row of the table, -1 where none may be used.
+        classes: class index of each row that is in ``labelled`` or ``validation``, -1 for all
+            others: an image drawn for its mask must not bring a label that the budget hides.
     """
 
     labelled: tuple[int, ...]
@@ -69,14 +70,16 @@ def divide(
     shuffled = sorted(training, key=lambda row: _share_of(f"{seed}#{usable[row].sop_instance_uid}"))
     labelled = [row for row in shuffled if usable[row].class_index >= 0]
     masked = [row for row in shuffled if usable[row].has_mask]
+    budgeted = _stratified(labelled, usable, labels)
+    known = {*budgeted, *validation}
     if not training or not (labelled or masked):
         raise TrainingError("no training row has a label or a mask; see labels.csv and the SEGs")
     return Pools(
-        labelled=tuple(_stratified(labelled, usable, labels)),
+        labelled=tuple(budgeted),
         masked=tuple(masked if masks is None else masked[:masks]),
         unlabelled=tuple(training),
         validation=tuple(validation),
-        classes=tuple(record.class_index for record in usable),
+        classes=tuple(r.class_index if row in known else -1 for row, r in enumerate(usable)),
     )
 
 

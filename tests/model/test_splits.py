@@ -102,6 +102,14 @@ def test_the_budget_hides_labels_but_not_images():
     assert len(pools.unlabelled) > 250
 
 
+def test_an_image_drawn_for_its_mask_brings_no_label_beyond_the_budget():
+    pools = pools_of(records(400), labels=10, masks=50)
+    assert not set(pools.masked) <= set(pools.labelled)
+    told = {row for row in pools.unlabelled if pools.classes[row] >= 0}
+    assert told == set(pools.labelled)
+    assert all(pools.classes[row] >= 0 for row in pools.validation)
+
+
 def test_the_seed_decides_and_nothing_else_does():
     rows = records()
     assert pools_of(rows, labels=20, seed=3) == pools_of(rows, labels=20, seed=3)

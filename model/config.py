@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dicom_io.errors import TrainingError
+from model.image_table import TABLE_SIDE
 from model.network import BridgePooling, BridgeScale, NetworkShape, Norm
 
 
@@ -72,13 +73,14 @@ class Stage(_Frozen):
     """A stretch of training at one image size.
 
     Attributes:
-        side: rows and columns of the network's input, in pixels; divisible by 16.
+        side: rows and columns of the network's input, in pixels; divisible by 16 and no larger
+            than the preprocessed images, of which nothing finer could be learnt.
         steps: optimiser steps.
         restores: learn to restore damaged films, for which no label is needed, instead of the
             run's tasks: a self-supervised warm-up.
     """
 
-    side: int = Field(ge=32, le=1024, multiple_of=16)
+    side: int = Field(ge=32, le=TABLE_SIDE, multiple_of=16)
     steps: int = Field(ge=1)
     restores: bool = False
 

@@ -54,6 +54,7 @@ def test_a_file_may_turn_a_single_switch_of_a_table_model(tmp_path):
         (("labels=1",), "labels"),
         (("stages=[]",), "stages"),
         (('stages=[{"side":100,"steps":1}]',), "stages.0.side"),
+        (('stages=[{"side":512,"steps":1}]',), "stages.0.side"),  # the cache holds 256
         (("dropout",), "dropout"),
         (('tasks={"segment":false,"classify":false}',), "tasks"),
         (('tasks={"classify":false}',), "classify"),

@@ -12,7 +12,7 @@ telling two hospitals apart is no diagnosis.
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -169,10 +169,27 @@ def _by_group(
     for one in scored:
         groups[group_of(one.record)].append(one)
     return {
-        name: {"images": len(members)} | figures(members)
+        name: _group_counts(members) | figures(_without_few_annotations(members))
         for name, members in sorted(groups.items())
         if name and len(members) >= SMALLEST_GROUP
     }
+
+
+def _group_counts(members: Sequence[Scored]) -> dict[str, int]:
+    masks = sum(one.mask is not None for one in members)
+    return {"images": len(members), "masks": masks}
+
+
+def _without_few_annotations(members: Sequence[Scored]) -> list[Scored]:
+    """A large group may have but a few masks or labels; those few are no figure of the group."""
+    masks = sum(one.mask is not None for one in members)
+    labels = sum(one.record.class_index >= 0 for one in members)
+    kept = list(members)
+    if masks < SMALLEST_GROUP:
+        kept = [replace(one, mask=None, full_size_mask=None) for one in kept]
+    if labels < SMALLEST_GROUP:
+        kept = [replace(one, record=replace(one.record, label=None)) for one in kept]
+    return kept
 
 
 def _score(

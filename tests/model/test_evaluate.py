@@ -124,6 +124,28 @@ def test_groups_are_reported_from_20_images_on():
     assert report["by_view"]["PA"]["dice"] == pytest.approx(report["dice"], abs=0.05)
 
 
+def test_a_groups_figures_need_20_masks_or_labels_and_not_only_images():
+    small = film_table(2)
+    count = 40
+    records = tuple(
+        record(n, sex="F", view="PA" if n < 20 else "AP", has_mask=n < 39)
+        if n < 20 or n % 2
+        else record(n, sex="F", view="AP", label=None)
+        for n in range(count)
+    )
+    table = ImageTable(
+        records,
+        np.resize(small.images, (count, 256, 256)),
+        np.resize(small.masks, (count, 256, 256)),
+        (),
+    )
+    report = evaluate(table, predictor(), full_size=False)
+    assert {"images": 20, "masks": 19}.items() <= report["by_view"]["AP"].items()
+    assert not {"dice", "accuracy"} & report["by_view"]["AP"].keys()
+    assert {"dice", "accuracy"} <= report["by_view"]["PA"].keys()
+    assert report["by_sex"]["F"]["labelled_images"] == 30
+
+
 @pytest.mark.parametrize(
     ("age", "band"),
     [(None, ""), (0.5, "0 to 19"), (19.9, "0 to 19"), (20, "20 to 39"), (99, "80 to 99")],

@@ -23,11 +23,12 @@ from rich.console import Console
 from rich.table import Table
 
 from dicom_io.archive import read_lung_mask
-from dicom_io.errors import CheckpointError, MultiMixError, TrainingError
+from dicom_io.errors import CheckpointError, TrainingError
 from dicom_io.pixels import map_on_source
 from model import SHIPPED_MODEL
 from model.allocator import keep_freed_memory
 from model.checkpoint import ModelCard
+from model.command_line import chosen_device, problems_explained
 from model.config import Tasks
 from model.dataset import load_exports
 from model.image_table import TABLE_SIDE, ImageRecord, ImageTable
@@ -281,19 +282,18 @@ def main(
     split: Annotated[str | None, typer.Option(help="train, val or test; all if left out.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     cache: Annotated[Path | None, typer.Option(help="Folder of preprocessed exports.")] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "cpu",
 ) -> None:
     """Score a model on archive exports."""
     keep_freed_memory()
     messages = Console(stderr=True)
-    try:
+    with problems_explained(messages):
         table = load_exports(data, cache)
         for path, reason in table.problems:
-            messages.print(f"left out {path}: {reason}", highlight=False)
-        report = evaluate(table, Predictor.load(checkpoint, device), split=split)
-    except MultiMixError as problem:
-        messages.print(f"[red]{problem}[/red]")
-        raise typer.Exit(1) from problem
+            messages.print(
+                f"left out {path}: {reason}", soft_wrap=True, highlight=False, markup=False
+            )
+        report = evaluate(table, Predictor.load(checkpoint, chosen_device(device)), split=split)
     if as_json:
         typer.echo(json.dumps(report))
     else:

@@ -18,9 +18,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from dicom_io.errors import CheckpointError, MultiMixError
+from dicom_io.errors import CheckpointError
 from model.allocator import keep_freed_memory
 from model.checkpoint import ModelCard, read_model, write_model
+from model.command_line import problems_explained
 from model.dataset import load_exports
 from model.evaluate import evaluate
 from model.gate import write_gate
@@ -181,12 +182,9 @@ def main(
     """Hand a trained model over to a node."""
     keep_freed_memory()
     console = Console()
-    try:
+    with problems_explained(console):
         table = load_exports(data, cache)
         folder = register(run, table, read_licences(data), out, version, name)
-    except MultiMixError as problem:
-        console.print(f"[red]{problem}[/red]", soft_wrap=True)
-        raise typer.Exit(1) from problem
     console.print(
         f"{folder}\nserve it with MULTIMIX_MODEL_DIRECTORY={folder.absolute()}", soft_wrap=True
     )

@@ -16,8 +16,9 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from dicom_io.errors import MultiMixError, TrainingError
+from dicom_io.errors import TrainingError
 from model.allocator import keep_freed_memory
+from model.command_line import chosen_device, problems_explained
 from model.config import TrainingConfig
 from model.dataset import load_exports
 from model.evaluate import GROUPINGS, Scored, evaluate_rows
@@ -280,16 +281,15 @@ def main(
         str | None, typer.Option(help="val or test; the held-out patients if left out.")
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder of preprocessed exports.")] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "cpu",
 ) -> None:
     """Write what a training run came to as one HTML page."""
     keep_freed_memory()
     console = Console()
-    try:
-        path = write_report(run, load_exports(data, cache), split=split, device=device)
-    except MultiMixError as problem:
-        console.print(f"[red]{problem}[/red]", soft_wrap=True)
-        raise typer.Exit(1) from problem
+    with problems_explained(console):
+        path = write_report(
+            run, load_exports(data, cache), split=split, device=chosen_device(device)
+        )
     console.print(f"{path}", soft_wrap=True)
 
 

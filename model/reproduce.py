@@ -21,8 +21,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from dicom_io.errors import MultiMixError, TrainingError
+from dicom_io.errors import TrainingError
 from model.allocator import keep_freed_memory
+from model.command_line import chosen_device, problems_explained
 from model.config import TABLE_MODELS, TrainingConfig, configure
 from model.dataset import load_exports
 from model.evaluate import evaluate_rows
@@ -31,7 +32,6 @@ from model.predictor import Predictor
 from model.reproduction_report import Grid, Result, write_tables
 from model.run_state import TrainingState, read_progress
 from model.table_grid import Cell, Domain, parse_budget, table_cells
-from model.train import chosen_device
 from model.training import ran_out_of_patience, train
 
 FIGURES_FILE = "figures.json"
@@ -92,7 +92,7 @@ def main(
     """Train the paper's table on other data."""
     keep_freed_memory()
     console = Console()
-    try:
+    with problems_explained(console):
         label_budgets = labels or (["100"] if quick else ["100", "1000", "all"])
         mask_budgets = masks or (["10"] if quick else ["10", "50", "all"])
         cells = table_cells(
@@ -121,9 +121,6 @@ def main(
             other=load_exports(cross, cache) if cross else None,
             console=console,
         )
-    except MultiMixError as problem:
-        console.print(f"[red]{problem}[/red]", soft_wrap=True)
-        raise typer.Exit(1) from problem
     console.print(f"{out / 'table.md'}", highlight=False, soft_wrap=True)
 
 

@@ -16,12 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 from rich.console import Console
 
-from dicom_io.errors import MultiMixError, TrainingError
+from dicom_io.errors import TrainingError
 from model.allocator import keep_freed_memory
+from model.command_line import chosen_device, problems_explained
 from model.config import TrainingConfig, configure
 from model.dataset import load_exports
 from model.distributed import (
@@ -59,7 +59,7 @@ def main(
         *(set_ or ()),
         *(f"{name}={value}" for name, value in budgets.items() if value is not None),
     )
-    try:
+    with problems_explained(console):
         settings = (
             settings_to_resume(out, preset, model, config, overrides)
             if resume
@@ -69,7 +69,9 @@ def main(
         with joined_ranks(chosen_device(device)) as ranks:
             table = after_the_first(partial(load_exports, data, cache), ranks)
             for path, reason in table.problems:
-                console.print(f"left out {path}: {reason}", soft_wrap=True, highlight=False)
+                console.print(
+                    f"left out {path}: {reason}", soft_wrap=True, highlight=False, markup=False
+                )
             train(
                 table,
                 settings,
@@ -82,9 +84,6 @@ def main(
                 console=console,
                 ranks=ranks,
             )
-    except MultiMixError as problem:
-        console.print(f"[red]{problem}[/red]", soft_wrap=True)
-        raise typer.Exit(1) from problem
 
 
 def settings_to_resume(
@@ -114,13 +113,6 @@ def settings_to_resume(
             "leave the settings out, or start another run"
         )
     return stored
-
-
-def chosen_device(name: str) -> str:
-    """The torch device of a ``--device`` option."""
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return name
 
 
 if __name__ == "__main__":

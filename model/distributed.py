@@ -15,7 +15,8 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from datetime import timedelta
+from typing import Final, Protocol, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
@@ -25,6 +26,10 @@ from model.config import TrainingConfig
 from model.network import NetworkOutput
 
 Found = TypeVar("Found")
+
+# The others wait while the first reads an archive or validates, for hours where it is large; the
+# defaults of 10 and 30 minutes would end them. A process that dies is noticed by torchrun.
+LONGEST_WAIT: Final = timedelta(days=1)
 
 
 class ReadsFilms(Protocol):
@@ -80,7 +85,7 @@ def joined_ranks(device: str) -> Iterator[Ranks]:
         raise TrainingError("start several processes by torchrun, which numbers them") from cause
     if device == "cuda":
         torch.cuda.set_device(local)
-    distributed.init_process_group("nccl" if device == "cuda" else "gloo")
+    distributed.init_process_group("nccl" if device == "cuda" else "gloo", timeout=LONGEST_WAIT)
     try:
         yield Ranks(rank, count, local)
     finally:

@@ -136,6 +136,33 @@ def process_of_rank(launcher: int, rank: int) -> int:
     raise AssertionError(f"no process of rank {rank}")
 
 
+WAITING_PROCESS = """
+import torch
+from model.distributed import joined_ranks
+with joined_ranks("cpu") as ranks:
+    if ranks.is_first:
+        group = torch.distributed.distributed_c10d._get_default_group()
+        print(group._get_backend(torch.device("cpu")).options._timeout.total_seconds())
+"""
+
+
+def test_processes_wait_for_hours_while_the_first_reads_an_archive(tmp_path: Path) -> None:
+    script = tmp_path / "waiting.py"
+    script.write_text(WAITING_PROCESS)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [sys.executable, *launcher, str(script)],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) >= 12 * 3600
+
+
 @pytest.mark.parametrize(("batch", "count"), [(10, 3), (12, 4), (2, 2), (7, 5)])
 def test_parts_of_a_batch_cover_it_once_and_differ_by_one_at_most(batch: int, count: int) -> None:
     parts = [list(range(batch))[Ranks(rank, count).part_of(batch)] for rank in range(count)]

@@ -105,8 +105,8 @@ def main(
             cells=tuple(cells),
             seeds=tuple(range(1, 1 + (seeds or (QUICK_SEEDS if quick else 3)))),
             configs={
-                cell: configure(preset, model=cell.model, overrides=overrides).model_copy(
-                    update={"labels": cell.labels, "masks": cell.masks}
+                cell: configure(
+                    preset, model=cell.model, overrides=(*overrides, *_budgets_as_settings(cell))
                 )
                 for cell in cells
             },
@@ -122,6 +122,11 @@ def main(
             console=console,
         )
     console.print(f"{out / 'table.md'}", highlight=False, soft_wrap=True)
+
+
+def _budgets_as_settings(cell: Cell) -> tuple[str, str]:
+    """Settings like any other, so that what a training would refuse is refused at the start."""
+    return f"labels={json.dumps(cell.labels)}", f"masks={json.dumps(cell.masks)}"
 
 
 def reproduce(

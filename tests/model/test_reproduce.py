@@ -140,3 +140,13 @@ def test_the_command_says_what_is_wrong_in_a_sentence(tmp_path):
     )
     assert result.exit_code == 1
     assert "a budget is a number or 'all', not 'some'" in result.output
+
+
+def test_a_budget_that_no_training_takes_is_refused_before_anything_is_read(tmp_path):
+    application = Typer()
+    application.command()(main)
+    result = CliRunner().invoke(
+        application, ["--data", str(tmp_path / "x"), "--out", str(tmp_path / "g"), "--labels", "1"]
+    )
+    assert result.exit_code == 1
+    assert "training setting labels" in result.output

@@ -63,6 +63,11 @@ def test_rows_that_answer_a_constant_are_named():
     assert "umtl-100-labels-10-masks cross-domain" in line(text, "The same in the paper")
 
 
+def test_films_without_labels_make_no_row_a_constant():
+    unlabelled = result("multimix", 1, f1_normal=None, f1_pneumonia=None, auroc=None)
+    assert line(page(unlabelled), "constant", "here:").endswith("here: none.")
+
+
 def test_constant_answers_and_what_differs_are_said():
     text = page(result("multimix", 1))
     assert "always pneumonia of 0.730" in line(text, "In-domain, always answering normal")

@@ -4,34 +4,40 @@
 
 MODELS/multimix-1.0.0 gets the best weights of the run, a gate that refuses what does not look like
 the training films, and a card with the figures of every split that the run did not learn from, by
-source, view, sex and age, and with the licences of the images it learnt from. A directory that
-exists is never written again.
+source, view, sex and age, and with the licences of the images it learnt from; where the exports
+have no other split, the figures of the patients that the run held out, which are a little too good
+since the verdict's threshold was chosen on them. A directory that exists is never written again.
 """
 
 import csv
 import re
+import shutil
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from dicom_io.errors import CheckpointError
+from dicom_io.errors import CheckpointError, TrainingError
 from model.allocator import keep_freed_memory
-from model.checkpoint import ModelCard, read_model, write_model
+from model.checkpoint import ModelCard, read_card, read_model, write_model
 from model.command_line import problems_explained
 from model.dataset import load_exports
-from model.evaluate import evaluate
+from model.evaluate import evaluate, evaluate_rows
 from model.gate import write_gate
 from model.gate_fitting import fit_gate
 from model.image_table import ImageTable
+from model.network import MultiMixNetwork
 from model.predictor import Predictor
 from model.run_folder import read_config
+from model.split_file import require_same_splits
 from model.splits import Pools, divide
 
 DIRECTORY = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
+HELD_OUT_AS_SERVED = "held-out patients, as served"
 LIMITATIONS = (
     "Frontal chest radiographs only; other films must be rejected before they reach the model.",
     "Saliency shows where the input moves the answer, not where disease is.",
@@ -70,7 +76,8 @@ def register(
     Raises:
         CheckpointError: the run has no model, the name is no name of a directory, or the version
             exists already.
-        TrainingError: the run's configuration cannot be read.
+        TrainingError: the run's configuration cannot be read, or the exports are not those of the
+            run, so that gate and figures would be of something else.
     """
     network, card = read_model(run / "model")
     if name is not None:
@@ -78,21 +85,49 @@ def register(
     folder = out / directory_name(card.name, version)
     if folder.exists():
         raise CheckpointError(f"{folder} exists; a registered model never changes, raise --version")
-    card = described(card, version, licences)
-    folder.mkdir(parents=True)
+    pools = pools_of(run, table)
+    require_same_splits(run, table.records, pools)
+    with _finished_folder(folder) as unfinished:
+        _fill(unfinished, network, described(card, version, licences), table, pools)
+    return folder
+
+
+@contextmanager
+def _finished_folder(folder: Path) -> Iterator[Path]:
+    """A folder to fill; it gets its name once all its files are there, and is gone otherwise."""
+    unfinished = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+        for file in unfinished.iterdir():
+            file.chmod(0o444)
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _fill(
+    folder: Path, network: MultiMixNetwork, card: ModelCard, table: ImageTable, pools: Pools
+) -> None:
+    """Write gate, weights and the card with its figures."""
     gate = None
-    fitted = fit_gate(network, table, pools_of(run, table), card.input_side)
+    fitted = fit_gate(network, table, pools, card.input_side)
     if fitted is not None:
         gate = fitted[0]
         card = card.model_copy(update={"gate": write_gate(folder, *fitted)})
     predictor = Predictor(network, card, gate=gate)
-    metrics: dict[str, Any] = dict(card.metrics)
-    for split in sorted({r.split for r in table.records if r.split not in (None, "train")}):
-        metrics[split] = rounded(evaluate(table, predictor, split=split))
+    metrics = card.metrics | rounded(_figures(table, pools, predictor))
     write_model(folder, network, card.model_copy(update={"metrics": metrics}))
-    for file in folder.iterdir():
-        file.chmod(0o444)
-    return folder
+
+
+def _figures(table: ImageTable, pools: Pools, predictor: Predictor) -> dict[str, Any]:
+    """Of every split that the run did not learn from; without any, of the patients held out."""
+    splits = sorted({r.split for r in table.records if r.split not in (None, "train")})
+    if splits or not pools.validation:
+        return {split: evaluate(table, predictor, split=split) for split in splits}
+    report, _ = evaluate_rows(table, pools.validation, predictor, full_size=True)
+    return {HELD_OUT_AS_SERVED: report}
 
 
 def directory_name(name: str, version: str) -> str:
@@ -149,16 +184,25 @@ def limitations_of(sources: Iterable[str]) -> tuple[str, ...]:
 
 
 def read_licences(exports: Sequence[Path]) -> dict[str, dict[str, int]]:
-    """Images of each source by licence, from the ``attribution.csv`` of exports that have one."""
+    """Images of each source by licence, from the ``attribution.csv`` of exports that have one.
+
+    Raises:
+        TrainingError: such a file is no table with the columns ``source`` and ``licence``.
+    """
     found: dict[str, Counter[str]] = {}
     for export in exports:
         table = export / "attribution.csv"
         if not table.exists():
             continue
-        with table.open(newline="") as file:
-            for row in csv.DictReader(file):
-                counts = found.setdefault(row["source"][:64], Counter())
-                counts[row["licence"] or "unstated"] += 1
+        try:
+            with table.open(newline="", encoding="utf-8-sig") as file:
+                for row in csv.DictReader(file):
+                    counts = found.setdefault((row["source"] or "")[:64], Counter())
+                    counts[row["licence"] or "unstated"] += 1
+        except (KeyError, UnicodeDecodeError, csv.Error) as cause:
+            raise TrainingError(
+                f"{table} is no UTF-8 table with the columns source and licence; mend or remove it"
+            ) from cause
     return {source: dict(counts.most_common()) for source, counts in found.items()}
 
 
@@ -185,6 +229,12 @@ def main(
     with problems_explained(console):
         table = load_exports(data, cache)
         folder = register(run, table, read_licences(data), out, version, name)
+    if read_card(folder).gate is None:
+        console.print(
+            "[yellow]warning: too few films to know what is usual, so the model has no gate and "
+            "answers any image[/yellow]",
+            soft_wrap=True,
+        )
     console.print(
         f"{folder}\nserve it with MULTIMIX_MODEL_DIRECTORY={folder.absolute()}", soft_wrap=True
     )

@@ -1,13 +1,17 @@
 import json
+from pathlib import Path
 
 import pytest
+from typer import Typer
+from typer.testing import CliRunner
 
-from dicom_io.errors import CheckpointError
+from dicom_io.errors import CheckpointError, MultiMixError, TrainingError
 from model.checkpoint import (
     CARD_FILE,
     WEIGHTS_FILE,
     Calibration,
     ModelCard,
+    read_card,
     read_model,
     write_model,
 )
@@ -15,9 +19,19 @@ from model.config import TrainingConfig
 from model.dataset import load_exports
 from model.network import MultiMixNetwork, NetworkShape
 from model.predictor import Predictor
-from model.register import limitations_of, read_licences, register, rounded
+from model.register import (
+    HELD_OUT_AS_SERVED,
+    limitations_of,
+    main,
+    pools_of,
+    read_licences,
+    register,
+    rounded,
+)
 from model.run_folder import write_config
-from tests.model.exports import write_export
+from model.split_file import write_splits
+from tests.model.exports import manifest_row, write_export
+from tests.model.films import film_table
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +119,57 @@ def test_a_run_without_a_model_is_refused(export, tmp_path):
     with pytest.raises(CheckpointError, match="cannot be read"):
         handed_over(tmp_path / "none", export, tmp_path)
     assert not (tmp_path / "models").exists()
+
+
+def test_a_hand_over_that_fails_leaves_nothing_and_may_be_repeated(run, tmp_path):
+    lost = write_export(
+        tmp_path / "lost", 8, lambda n: manifest_row(n).replace(",,", ",mask-0.png,")
+    )
+    table = load_exports([lost], tmp_path / "cache", jobs=1)
+    for mask in {path for record in table.records for path in record.mask_paths}:
+        Path(mask).unlink()  # the full-size reference is read again
+    with pytest.raises(MultiMixError):
+        register(run, table, {}, tmp_path / "models", "1.0.0")
+    assert list((tmp_path / "models").iterdir()) == []
+    again = load_exports([lost], tmp_path / "cache", jobs=1)
+    assert register(run, again, {}, tmp_path / "models", "1.0.0").exists()
+
+
+def test_other_exports_than_those_of_the_run_are_refused(run, export, tmp_path):
+    table = load_exports([export], tmp_path / "cache", jobs=1)
+    write_splits(run, table.records, pools_of(run, table))
+    register(run, table, {}, tmp_path / "models", "1.0.0")
+    more = write_export(tmp_path / "more", 9)
+    with pytest.raises(TrainingError, match="would be used otherwise"):
+        register(run, load_exports([more], tmp_path / "cache"), {}, tmp_path / "models", "2.0.0")
+    assert not (tmp_path / "models" / "multimix-2.0.0").exists()
+
+
+def test_without_another_split_the_card_has_the_figures_of_the_held_out(run, tmp_path):
+    write_config(run, TrainingConfig(validation_share=0.4))
+    table = film_table(40, split=None, has_mask=False)
+    card = read_card(register(run, table, {}, tmp_path / "models", "1.0.0"))
+    held_out = pools_of(run, table).validation
+    assert card.metrics[HELD_OUT_AS_SERVED]["images"] == len(held_out) > 0
+    assert "auroc" in card.metrics[HELD_OUT_AS_SERVED]
+
+
+@pytest.mark.parametrize("content", [b"image,licence\n1,CC0\n", b"source,licence\n\xff\xfe,CC0\n"])
+def test_a_table_of_licences_that_cannot_be_read_is_named(tmp_path, content):
+    (tmp_path / "attribution.csv").write_bytes(content)
+    with pytest.raises(TrainingError, match=r"attribution\.csv"):
+        read_licences([tmp_path])
+
+
+def test_the_command_warns_of_a_model_without_gate(run, export, tmp_path):
+    application = Typer()
+    application.command()(main)
+    words = [run, "--data", export, "--out", tmp_path / "models", "--version", "1.0.0"]
+    words += ["--cache", tmp_path / "cache"]
+    result = CliRunner().invoke(application, list(map(str, words)))
+    assert result.exit_code == 0, result.output
+    assert "the model has no gate" in result.output
+    assert str(tmp_path / "models" / "multimix-1.0.0") in result.output
 
 
 def test_figures_are_rounded_wherever_they_stand():

@@ -6,6 +6,7 @@ What is random depends on seed and step alone, so no state of a random generator
 import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -29,6 +30,7 @@ class TrainingState:
         loss_sums: each term of the loss, summed since the last validation.
         steps_summed: how many steps those sums hold.
         training_data_sha256: of what the run learns from; empty where it was not recorded.
+        began_with: what the card says of the model whose weights the run began with, or empty.
     """
 
     step: int = 0
@@ -39,6 +41,7 @@ class TrainingState:
     loss_sums: dict[str, float] = field(default_factory=dict)
     steps_summed: int = 0
     training_data_sha256: str = ""
+    began_with: dict[str, Any] = field(default_factory=dict)
 
     def after_step(self, losses: dict[str, float]) -> "TrainingState":
         """The state after one more step with these loss terms."""

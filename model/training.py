@@ -5,6 +5,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -89,6 +90,7 @@ def train(
         version: of the model, for its card.
         resume: go on from ``out/state`` instead of starting anew.
         start_from: a model whose weights the run begins with; its card is kept on the new one.
+            A resumed run has long begun, and keeps what it began with.
         device: torch device.
         minutes: end, as well as can be, after this long; None for no limit.
         console: where progress goes; standard output if left out.
@@ -102,9 +104,13 @@ def train(
     """
     run = prepare(table, config, out, version, torch.device(device), console or Console(), ranks)
     learner = new_learner(config, run.device)
-    if start_from is not None:
-        run = replace(run, card=begin_with(learner, run.card, start_from))
-    state = resumed(run, learner) if resume else begun(run)
+    if resume:
+        state = resumed(run, learner)
+    else:
+        began_with = {} if start_from is None else begin_with(learner, start_from)
+        state = begun(run, began_with)
+    if state.began_with:
+        run = replace(run, card=noted(run.card, state.began_with))
     started = time.monotonic() - state.seconds
     with (
         stop_requests(minutes) as own_stop_reason,
@@ -173,8 +179,11 @@ def prepare(
     return Run(table, pools, streams, config, out, card, device, console, ranks)
 
 
-def begin_with(learner: Learner, card: ModelCard, start_from: Path) -> ModelCard:
-    """Give the learner the weights of a model, and the card a note of it.
+def begin_with(learner: Learner, start_from: Path) -> dict[str, Any]:
+    """Give the learner the weights of a model.
+
+    Returns:
+        What the new model's card says of it.
 
     Raises:
         CheckpointError: the model is damaged.
@@ -185,16 +194,26 @@ def begin_with(learner: Learner, card: ModelCard, start_from: Path) -> ModelCard
         raise TrainingError(f"{start_from} holds another network than the configuration describes")
     learner.network.load_state_dict(network.state_dict())
     learner.teacher.load_state_dict(network.state_dict())
-    note = {
+    return {
         "weights_sha256": earlier.weights_sha256,
         "training_data_sha256": earlier.training_data_sha256,
         "training_config": earlier.training_config,
     }
-    return card.model_copy(update={"training_config": card.training_config | {"began_with": note}})
 
 
-def begun(run: Run) -> TrainingState:
+def noted(card: ModelCard, began_with: dict[str, Any]) -> ModelCard:
+    """The card with a note of the model whose weights the run began with."""
+    return card.model_copy(
+        update={"training_config": card.training_config | {"began_with": began_with}}
+    )
+
+
+def begun(run: Run, began_with: dict[str, Any]) -> TrainingState:
     """Start the run's folder.
+
+    Args:
+        run: the new run.
+        began_with: from ``begin_with``, or empty.
 
     Raises:
         TrainingError: the folder holds a run already.
@@ -202,7 +221,7 @@ def begun(run: Run) -> TrainingState:
     if run.ranks.is_first:
         write_config(run.out, run.config)
         write_splits(run.out, run.table.records, run.pools)
-    return TrainingState(training_data_sha256=run.card.training_data_sha256)
+    return TrainingState(training_data_sha256=run.card.training_data_sha256, began_with=began_with)
 
 
 def resumed(run: Run, learner: Learner) -> TrainingState:

@@ -6,7 +6,7 @@ import torch
 from dicom_io.errors import TrainingError
 from model.checkpoint import read_card, read_model
 from tests.model.films import film_table
-from tests.model.runs import run, short
+from tests.model.runs import SignalAt, run, short
 
 ONE_STEP = 'stages=[{"side":32,"steps":1}]'
 
@@ -27,6 +27,19 @@ def test_a_run_begins_with_the_weights_of_a_model_and_its_card_says_so(table, tm
     began_with = card.training_config["began_with"]
     assert began_with["weights_sha256"] == earlier.weights_sha256
     assert json.dumps(began_with["training_config"]) == json.dumps(read_card(start).training_config)
+
+
+def test_a_resumed_run_keeps_the_note_of_what_it_began_with(table, tmp_path):
+    run(table, short("best", ONE_STEP), tmp_path / "first")
+    run(table, short("best", ONE_STEP, "seed=1"), tmp_path / "other")
+    start, out = tmp_path / "first" / "model", tmp_path / "second"
+    config = short("best", 'stages=[{"side":32,"steps":4}]', "seed=5")
+    said = run(table, config, out, start_from=start, printed=SignalAt("step 2 "))
+    assert "stopped by a signal" in said
+    # Another model at the second start is no beginning any more.
+    run(table, config, out, resume=True, start_from=tmp_path / "other" / "model")
+    began_with = read_card(out / "model").training_config["began_with"]
+    assert began_with["weights_sha256"] == read_card(start).weights_sha256
 
 
 def test_a_run_does_not_begin_with_another_network(table, tmp_path):

@@ -24,12 +24,13 @@ from rich.console import Console
 from dicom_io.errors import TrainingError
 from model.allocator import keep_freed_memory
 from model.command_line import chosen_device, problems_explained
-from model.config import TABLE_MODELS, TrainingConfig, configure
+from model.config import TABLE_MODELS, TrainingConfig, checked_config, configure
 from model.dataset import load_exports
 from model.evaluate import evaluate_rows
 from model.image_table import ImageTable
 from model.predictor import Predictor
 from model.reproduction_report import Grid, Result, write_tables
+from model.run_folder import read_config
 from model.run_state import TrainingState, read_progress
 from model.table_grid import Cell, Domain, parse_budget, table_cells
 from model.training import ran_out_of_patience, train
@@ -172,15 +173,22 @@ def read_result(folder: Path, cell: Cell, config: TrainingConfig) -> Result | No
     """
     try:
         found = json.loads((folder / FIGURES_FILE).read_text())
+        stored = checked_config(found["config"])
+        result = Result(cell, config, found["seconds"], found["steps"], found["figures"])
     except FileNotFoundError:
         return None
-    except ValueError as cause:
+    except (ValueError, KeyError, TypeError) as cause:
         raise TrainingError(f"{folder / FIGURES_FILE} is damaged; delete {folder}") from cause
-    if found["config"] != config.model_dump(mode="json"):
+    _require_same_settings(folder, stored, config)
+    return result
+
+
+def _require_same_settings(folder: Path, stored: TrainingConfig, config: TrainingConfig) -> None:
+    """Compared as settings: one that did not exist when they were stored has its default."""
+    if stored != config:
         raise TrainingError(
             f"{folder} was trained with other settings; choose another --out, or delete it"
         )
-    return Result(cell, config, found["seconds"], found["steps"], found["figures"])
 
 
 def _train_and_score(
@@ -193,6 +201,8 @@ def _train_and_score(
     console: Console,
 ) -> Result:
     is_begun = (folder / "state").exists()
+    if is_begun:
+        _require_same_settings(folder, read_config(folder), config)
     spent = read_progress(folder / "state").seconds / 60 if is_begun else 0.0
     train(
         learnt,

@@ -95,6 +95,33 @@ def test_a_folder_of_other_settings_is_refused(learnt, tmp_path):
         reproduced(other, tmp_path, learnt)
 
 
+def test_a_run_that_was_stopped_does_not_go_on_with_other_settings(learnt, tmp_path):
+    with pytest.raises(TrainingError, match="stopped at step"):
+        reproduced(plan(CELLS[2]), tmp_path, learnt, printed=SignalAt("step 2"))
+    other = plan(CELLS[2])
+    other.configs[CELLS[2]] = other.configs[CELLS[2]].model_copy(update={"learning_rate": 0.5})
+    with pytest.raises(TrainingError, match="trained with other settings"):
+        reproduced(other, tmp_path, learnt)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"config": {}}'])
+def test_damaged_figures_are_refused_by_name(learnt, tmp_path, content):
+    folder = tmp_path / CELLS[0].name / "seed-1"
+    folder.mkdir(parents=True)
+    (folder / "figures.json").write_text(content)
+    with pytest.raises(TrainingError, match=r"figures\.json is damaged"):
+        reproduced(plan(CELLS[0]), tmp_path, learnt)
+
+
+def test_figures_stored_before_a_setting_existed_are_still_known(learnt, tmp_path):
+    first = reproduced(plan(CELLS[0]), tmp_path, learnt)
+    path = tmp_path / CELLS[0].name / "seed-1" / "figures.json"
+    stored = json.loads(path.read_text())
+    del stored["config"]["patience"]
+    path.write_text(json.dumps(stored))
+    assert reproduced(plan(CELLS[0]), tmp_path, learnt).results == first.results
+
+
 def test_fewer_films_are_the_same_films_every_time(learnt, tmp_path):
     few = reproduced(plan(CELLS[0], most_films=3), tmp_path / "a", learnt)
     again = reproduced(plan(CELLS[0], most_films=3), tmp_path / "b", learnt)

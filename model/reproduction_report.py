@@ -29,6 +29,7 @@ FIGURES: Final = (
     ("ssim", "SSIM", 3),
     ("balanced_accuracy", "balanced accuracy", 3),
     ("ece", "ECE", 3),
+    ("shortcut_auroc", "AUROC of trivial features alone", 3),
     ("auroc_PA", "AUROC within PA", 3),
     ("auroc_AP", "AUROC within AP", 3),
     ("hd95_px", "HD95, px", 1),

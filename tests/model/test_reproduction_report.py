@@ -32,6 +32,12 @@ def test_a_figure_is_mean_and_spread_beside_the_papers():
     assert "0.850 ± 0.071 (0.800)" in line(in_domain, "| multimix |")
 
 
+def test_what_trivial_features_alone_reach_stands_beside_the_auroc():
+    in_domain = page(result("multimix", 1, shortcut_auroc=0.75)).split("## In-domain")[1]
+    assert "AUROC of trivial features alone" in line(in_domain.split("##")[0], "| model |")
+    assert "0.750" in line(in_domain.split("##")[0], "| multimix |")
+
+
 @pytest.mark.parametrize(
     ("ours", "theirs", "words"),
     [

@@ -170,7 +170,7 @@ class TrainingConfig(_Frozen):
     validation_share: float = Field(default=0.1, gt=0, lt=0.5)
     validate_every: int = Field(default=200, ge=1)
     patience: int | None = Field(default=None, ge=1)
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**32)
 
     @model_validator(mode="after")
     def _warm_up_comes_first(self) -> "TrainingConfig":

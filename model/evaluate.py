@@ -293,6 +293,12 @@ def main(
             messages.print(
                 f"left out {path}: {reason}", soft_wrap=True, highlight=False, markup=False
             )
+        if split is None and any(record.split == "train" for record in table.records):
+            messages.print(
+                "[yellow]warning: without --split the train split is scored too, which a model may "
+                "have learnt by heart[/yellow]",
+                soft_wrap=True,
+            )
         report = evaluate(table, Predictor.load(checkpoint, chosen_device(device)), split=split)
     if as_json:
         typer.echo(json.dumps(report))

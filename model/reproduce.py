@@ -77,13 +77,25 @@ def main(
     cross: Annotated[
         list[Path] | None, typer.Option(help="Export that is scored and never learnt from.")
     ] = None,
-    model: Annotated[list[str] | None, typer.Option(help="Row of the table; all.")] = None,
-    labels: Annotated[list[str] | None, typer.Option(help="Budget: 100, 1000, all.")] = None,
-    masks: Annotated[list[str] | None, typer.Option(help="Budget: 10, 50, all.")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Runs of each row; 3.", min=1)] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Row of the table, of {', '.join(TABLE_MODELS)}; all if left out."),
+    ] = None,
+    labels: Annotated[
+        list[str] | None, typer.Option(help="Budget; 100, 1000 and all if left out.")
+    ] = None,
+    masks: Annotated[
+        list[str] | None, typer.Option(help="Budget; 10, 50 and all if left out.")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Runs of each row; 3 if left out, 2 with --quick.", min=1)
+    ] = None,
     preset: Annotated[str, typer.Option(help="paper or best.")] = "paper",
-    set_: Annotated[list[str] | None, typer.Option("--set", help="key=value")] = None,
-    minutes: Annotated[float | None, typer.Option(help="Time limit of each run.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any setting of model/config.py as key=value, e.g. patience=5."),
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="Time limit of each run.", min=0)] = None,
     quick: Annotated[
         bool, typer.Option(help="100 labels, 10 masks, 128 px, few steps: half an hour.")
     ] = False,

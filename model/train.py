@@ -22,7 +22,7 @@ from rich.console import Console
 from dicom_io.errors import TrainingError
 from model.allocator import keep_freed_memory
 from model.command_line import chosen_device, problems_explained
-from model.config import TrainingConfig, configure
+from model.config import TABLE_MODELS, TrainingConfig, configure
 from model.dataset import load_exports
 from model.distributed import (
     after_the_first,
@@ -36,16 +36,23 @@ def main(
     data: Annotated[list[Path], typer.Option(help="Archive export; may be given several times.")],
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     preset: Annotated[str | None, typer.Option(help="paper or best; best if left out.")] = None,
-    model: Annotated[str | None, typer.Option(help="A model of the paper's table.")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="key=value")] = None,
+    model: Annotated[
+        str | None, typer.Option(help=f"A model of the paper's table: {', '.join(TABLE_MODELS)}.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file of settings, keys as in model/config.py.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any setting of model/config.py as key=value, e.g. patience=5."),
+    ] = None,
     labels: Annotated[int | None, typer.Option(help="Labelled images; all if left out.")] = None,
     masks: Annotated[int | None, typer.Option(help="Masks; all if left out.")] = None,
     seed: Annotated[int | None, typer.Option(help="Decides every draw; 0 if left out.")] = None,
     version: Annotated[str, typer.Option(help="Version of the model on its card.")] = "0",
     cache: Annotated[Path | None, typer.Option(help="Folder of preprocessed exports.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    minutes: Annotated[float | None, typer.Option(help="Time limit of this start.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Time limit of this start.", min=0)] = None,
     start_from: Annotated[
         Path | None, typer.Option(help="Model directory whose weights the run begins with.")
     ] = None,

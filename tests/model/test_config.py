@@ -55,6 +55,8 @@ def test_a_file_may_turn_a_single_switch_of_a_table_model(tmp_path):
         (("stages=[]",), "stages"),
         (('stages=[{"side":100,"steps":1}]',), "stages.0.side"),
         (('stages=[{"side":512,"steps":1}]',), "stages.0.side"),  # the cache holds 256
+        (("seed=-1",), "seed"),
+        (("seed=20261124000000",), "seed"),  # a million times as much is no seed of torch
         (("dropout",), "dropout"),
         (('tasks={"segment":false,"classify":false}',), "tasks"),
         (('tasks={"classify":false}',), "classify"),

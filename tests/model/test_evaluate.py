@@ -220,8 +220,10 @@ def test_the_command_prints_one_json_object_and_counts_its_split(export, tmp_pat
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert (report["model"], report["split"], report["images"]) == ("MultiMix 7", "test", 1)
+    assert "warning" not in result.stderr
     table = command_line(*common)
     assert "dice" in table.stdout
+    assert "the train split is scored too" in table.stderr
 
 
 def test_the_command_fails_with_a_sentence_where_the_model_is_missing(export, tmp_path):

@@ -14,13 +14,14 @@ can serve. SIGTERM, Ctrl-C and ``--minutes`` end a run between two steps with it
 import os
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
 
 from dicom_io.errors import TrainingError
 from model.allocator import keep_freed_memory
+from model.checkpoint import CARD_FILE, read_card
 from model.command_line import chosen_device, problems_explained
 from model.config import TABLE_MODELS, TrainingConfig, configure
 from model.dataset import load_exports
@@ -30,6 +31,8 @@ from model.distributed import (
 )
 from model.run_folder import read_config
 from model.training import train
+
+FIRST_VERSION: Final = "0"
 
 
 def main(
@@ -49,7 +52,9 @@ def main(
     labels: Annotated[int | None, typer.Option(help="Labelled images; all if left out.")] = None,
     masks: Annotated[int | None, typer.Option(help="Masks; all if left out.")] = None,
     seed: Annotated[int | None, typer.Option(help="Decides every draw; 0 if left out.")] = None,
-    version: Annotated[str, typer.Option(help="Version of the model on its card.")] = "0",
+    version: Annotated[
+        str | None, typer.Option(help="Version of the model on its card; 0 if left out.")
+    ] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder of preprocessed exports.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     minutes: Annotated[float | None, typer.Option(help="Time limit of this start.", min=0)] = None,
@@ -83,7 +88,7 @@ def main(
                 table,
                 settings,
                 out,
-                version=version,
+                version=version or (version_to_resume(out) if resume else FIRST_VERSION),
                 resume=resume,
                 start_from=start_from,
                 device=chosen_device(device),
@@ -120,6 +125,16 @@ def settings_to_resume(
             "leave the settings out, or start another run"
         )
     return stored
+
+
+def version_to_resume(out: Path) -> str:
+    """The version on the card of a run's model, where it has one yet.
+
+    Raises:
+        CheckpointError: the card is damaged.
+    """
+    folder = out / "model"
+    return read_card(folder).version if (folder / CARD_FILE).exists() else FIRST_VERSION
 
 
 if __name__ == "__main__":

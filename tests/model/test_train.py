@@ -305,6 +305,18 @@ def test_an_archive_export_becomes_a_model_on_the_command_line(tmp_path):
     assert "--resume goes on with it" in overwritten.output
 
 
+def test_a_resumed_run_keeps_the_version_of_its_model(tmp_path):
+    export = write_export(tmp_path, 12)
+    common = ("--data", export, "--cache", tmp_path / "cache", "--out", tmp_path / "run")
+    settings = [part for override in SHORT for part in ("--set", override)]
+    # A time limit of nothing ends the run after its first step, with a model.
+    first = command_line(*common, *settings, "--version", "5", "--minutes", "0")
+    assert first.exit_code == 0, first.output
+    assert command_line(*common, "--resume").exit_code == 0
+    assert steps_done(tmp_path / "run") == 6
+    assert read_card(tmp_path / "run" / "model").version == "5"
+
+
 def test_a_run_keeps_its_splits_and_goes_on_with_no_others(table, tmp_path):
     run(table, short("paper", 'stages=[{"side":32,"steps":2}]'), tmp_path)
     splits = tmp_path / "splits.csv"

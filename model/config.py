@@ -105,6 +105,7 @@ class TrainingConfig(_Frozen):
             epochs), ``cosine`` warms up and falls to zero.
         step_share: share of the run between two steps of the ``step`` schedule.
         weight_decay: decoupled (AdamW); 0 is the paper's Adam.
+        largest_gradient_norm: longer gradients are shortened to it; None leaves them (the paper).
         pseudo_label_weight: lambda of equation 1.
         pseudo_label_threshold: t of equation 1, or ``adaptive`` (``model.thresholds``).
         mask_weight: alpha of equation 2.
@@ -148,6 +149,7 @@ class TrainingConfig(_Frozen):
     schedule: Literal["step", "cosine"] = "step"
     step_share: float = Field(default=0.33, gt=0, le=1)
     weight_decay: float = Field(default=0.0, ge=0)
+    largest_gradient_norm: float | None = Field(default=None, gt=0)
     pseudo_label_weight: float = Field(default=0.25, ge=0)
     pseudo_label_threshold: Annotated[float, Field(ge=0, le=1)] | Literal["adaptive"] = 0.7
     mask_weight: float = Field(default=5.0, ge=0)
@@ -232,6 +234,7 @@ BEST = TrainingConfig(
     learning_rate=1.5e-3,
     schedule="cosine",
     weight_decay=0.01,
+    largest_gradient_norm=5.0,
     mask_weight=1.0,
     mask_cross_entropy=1.0,
     unlabelled_mask_weight=0.5,

@@ -248,6 +248,7 @@ def _mask_figures(scored: Sequence[Scored]) -> dict[str, float | None]:
     if not masks:
         return {}
     figures = _mean_scores(masks, suffix="")
+    figures["empty_masks"] = mean_mask_scores(masks)["empty_masks"]
     full = [s.full_size_mask for s in scored if s.full_size_mask is not None]
     return figures | _mean_scores(full, suffix="_full_size") if full else figures
 

@@ -15,8 +15,6 @@ from model.objective import step_losses
 from model.thresholds import AdaptiveThresholds, FixedThresholds, thresholds_for
 from model.views import StepViews
 
-LARGEST_GRADIENT_NORM = 5.0
-
 
 @dataclass(frozen=True)
 class Learner:
@@ -92,7 +90,8 @@ def take_step(
     optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)
     sum_gradients(list(network.parameters()), ranks)
-    nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT_NORM)
+    if config.largest_gradient_norm is not None:
+        nn.utils.clip_grad_norm_(network.parameters(), config.largest_gradient_norm)
     optimizer.step()
     if teacher is not network:
         follow(teacher, network, config.teacher_decay, step)

@@ -63,11 +63,22 @@ MASK_FIGURES = (
     "hausdorff_mm",
     "hd95_mm",
     "average_surface_distance_mm",
+    "empty_masks",
+    "dice_full_size",
+    "iou_full_size",
+    "hausdorff_px_full_size",
+    "hd95_px_full_size",
+    "hd95_mm_full_size",
 )
 
 
 def write_report(
-    run: Path, exports: ImageTable, *, split: str | None = None, device: str = "cpu"
+    run: Path,
+    exports: ImageTable,
+    *,
+    split: str | None = None,
+    device: str = "cpu",
+    full_size: bool = True,
 ) -> Path:
     """Write ``report.html`` into a run's folder.
 
@@ -76,6 +87,7 @@ def write_report(
         exports: what it was trained on, or another archive where ``split`` is given.
         split: report on this split; None for the patients that the run held out.
         device: torch device.
+        full_size: also score masks at the size of their images, which reads every SEG again.
 
     Returns:
         The page.
@@ -87,7 +99,7 @@ def write_report(
     config = read_config(run)
     predictor = Predictor.load(run / "model", device)
     rows = rows_to_report(exports, config, predictor.card.training_data_sha256, split)
-    figures, scored = evaluate_rows(exports, rows, predictor, full_size=False)
+    figures, scored = evaluate_rows(exports, rows, predictor, full_size=full_size)
     sections = [section("Training", images(Image(training_curves(read_metrics(run)), "curves")))]
     if config.tasks.classify:
         sections += classification_sections(exports, figures, scored, predictor)

@@ -161,7 +161,10 @@ def reproduce(
         TrainingError: there is nothing to train on or to score, or a run failed.
     """
     if not _films(learnt, "val", plan.most_films):
-        raise TrainingError("no image of split 'val' in the exports of --data; nothing to score")
+        raise TrainingError(
+            "no image of split 'val' in the exports of --data, so there is nothing to score; write "
+            "val into the split column of labels.csv for the images of some patients"
+        )
     described = _described(learnt), _described(other) if other else None
     grid = Grid((), *described)
     runs = [(seed, cell) for seed in plan.seeds for cell in plan.cells]

@@ -63,12 +63,18 @@ def _mask_scores(
 
 
 def mean_mask_scores(scores: Sequence[MaskScores]) -> dict[str, float]:
-    """Each figure averaged over the masks that have it."""
+    """Each figure averaged over the masks that have it, and how many are empty.
+
+    An empty mask overlaps with nothing and has no distance from anything, so a network that often
+    finds no lung looks good by distance; ``empty_masks`` says how often.
+    """
     figures: dict[str, float] = {}
     for name in MaskScores.__dataclass_fields__:
         values = [value for score in scores if (value := getattr(score, name)) is not None]
         if values:
             figures[name] = float(np.mean(values))
+    if scores:
+        figures["empty_masks"] = float(sum(score.hausdorff_px is None for score in scores))
     return figures
 
 

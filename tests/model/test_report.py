@@ -77,7 +77,7 @@ def films():
 def finished(tmp_path_factory, films):
     """A run, its films, and its page."""
     out, _ = finished_run(tmp_path_factory.mktemp("run"), films)
-    return films, out, write_report(out, films).read_text()
+    return films, out, write_report(out, films, full_size=False).read_text()
 
 
 def test_the_page_needs_no_other_file_and_closes_every_element(finished):
@@ -130,7 +130,7 @@ def test_a_split_that_does_not_exist_is_refused(finished):
 @pytest.mark.parametrize(("model", "missing"), [("unet", "Pneumonia"), ("enc", "Lung masks")])
 def test_a_task_that_was_not_learnt_has_no_section(tmp_path, films, model, missing):
     out, _ = finished_run(tmp_path, films, model=model)
-    headings = Page(write_report(out, films).read_text()).headings
+    headings = Page(write_report(out, films, full_size=False).read_text()).headings
     assert missing not in headings
     assert len(headings) > 1
 
@@ -138,7 +138,7 @@ def test_a_task_that_was_not_learnt_has_no_section(tmp_path, films, model, missi
 def test_films_of_one_class_and_without_masks_end_in_sentences(tmp_path, films):
     out, _ = finished_run(tmp_path, films)
     plain = film_table(6, split="test", label="normal", has_mask=False)
-    text = write_report(out, plain, split="test").read_text()
+    text = write_report(out, plain, split="test", full_size=False).read_text()
     assert "one is missing" in text
     assert "No film of these has a reference mask" in text
 

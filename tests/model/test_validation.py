@@ -67,6 +67,7 @@ def test_a_better_mask_scores_better(table, pools, network):
     nothing = validate(network, table, pools, BOTH, 32)
     assert nothing["dice"] == 0
     assert "hausdorff_px" not in nothing, "an empty mask has no distance"
+    assert nothing["empty_masks"] == sum(table.records[row].has_mask for row in pools.validation)
     with torch.no_grad():
         network.decoder.to_mask.bias.fill_(5)
     assert validate(network, table, pools, BOTH, 32)["dice"] > 0.2

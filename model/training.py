@@ -14,6 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from dicom_io.errors import TrainingError
 from model.checkpoint import CARD_FILE, ModelCard, read_card, read_model
 from model.config import TrainingConfig
+from model.copies import warn_of_copies
 from model.distributed import (
     ALONE,
     Ranks,
@@ -174,8 +175,11 @@ def prepare(
         f"{len(pools.labelled)} labelled, {len(pools.masked)} with masks, "
         f"{len(pools.unlabelled)} to learn from unlabelled, {len(pools.validation)} held out"
     )
-    if config.tasks.classify and ranks.is_first:
-        warn_of_shortcuts(table, pools, console)
+    if ranks.is_first:
+        elsewhere = set(range(len(table.records))) - {*streams.rows, *pools.unlabelled}
+        warn_of_copies(table, streams.rows, sorted(elsewhere), console)
+        if config.tasks.classify:
+            warn_of_shortcuts(table, pools, console)
     return Run(table, pools, streams, config, out, card, device, console, ranks)
 
 

@@ -1,8 +1,10 @@
 """The two sides that the listener and the sender are tested between, over real sockets."""
 
+import queue
 import socketserver
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -128,6 +130,28 @@ def association_with(
             association.release()
 
 
+def status_of_answer(association: Association, send: Callable[[], None]) -> int | None:
+    """The status that a peer answers to what is sent; None if the association ends instead.
+
+    The association's own thread takes whatever comes, and would now and then take an answer from
+    a caller that waits for it as well; so it is asked to pass answers on.
+    """
+    answers: queue.Queue[C_STORE] = queue.Queue()
+    association._serve_request = lambda answer, _: answers.put(answer)  # type: ignore[method-assign]
+    try:
+        send()
+        deadline = time.monotonic() + (association.dimse_timeout or 30)
+        while time.monotonic() < deadline:
+            try:
+                return answers.get(timeout=0.05).Status
+            except queue.Empty:
+                if not association.is_established and answers.empty():
+                    return None
+        return None
+    finally:
+        del association._serve_request
+
+
 def store_bytes(
     association: Association,
     dataset: bytes | None,
@@ -142,11 +166,9 @@ def store_bytes(
     request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = sop_class_uid, sop_instance_uid
     request.DataSet = None if dataset is None else BytesIO(dataset)
     context = association.accepted_contexts[context_number]
-    association._reactor_checkpoint.clear()
-    association.dimse.send_msg(request, context.context_id)
-    _, answer = association.dimse.get_msg(block=True)
-    association._reactor_checkpoint.set()
-    return None if answer is None else answer.Status
+    return status_of_answer(
+        association, lambda: association.dimse.send_msg(request, context.context_id)
+    )
 
 
 @dataclass

@@ -25,7 +25,7 @@ from dicom_io.errors import AssociationFailed
 from dicom_io.phantom import draw_phantom, phantom_dataset
 from dicom_io.remote import RemoteAE
 from dicom_io.sender import echo
-from tests.dicom_io.peers import DX, encoded, radiograph
+from tests.dicom_io.peers import DX, encoded, radiograph, status_of_answer
 from tests.worker.node_processes import processes_of
 from tests.worker.nodes import RunningNode, running_node, waited_for
 from worker.database import Database
@@ -186,14 +186,14 @@ def store_under(association: Association, sop_instance_uid: bytes, content: byte
         )
     )
     command = struct.pack("<HHII", 0, 0, 4, len(elements)) + elements
-    association._reactor_checkpoint.clear()
-    for control, fragment in ((3, command), (2, content)):  # last fragments, PS3.8 E.2
-        primitive = P_DATA()
-        primitive.presentation_data_value_list = [[context_id, bytes([control]) + fragment]]
-        association.dul.send_pdu(primitive)
-    _, answer = association.dimse.get_msg(block=True)
-    association._reactor_checkpoint.set()
-    return None if answer is None else answer.Status
+
+    def send() -> None:
+        for control, fragment in ((3, command), (2, content)):  # last fragments, PS3.8 E.2
+            primitive = P_DATA()
+            primitive.presentation_data_value_list = [[context_id, bytes([control]) + fragment]]
+            association.dul.send_pdu(primitive)
+
+    return status_of_answer(association, send)
 
 
 def padded_uid(uid: bytes) -> bytes:

@@ -197,21 +197,30 @@ def test_resends_during_deletion_never_lose_what_was_taken(
     assert len(bench.instances) == 1
 
 
+def killed_while_deleting(bench: Bench, settings: Settings, study_uid: str, films: int) -> bool:
+    """Receive a study, erase it, and kill the process that does; whether that left anything."""
+    bench.receive(*(chest_film(study_uid, number) for number in range(1, films + 1)))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "worker", "purge", "--yes", study_uid],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "MULTIMIX_HOME": str(settings.home)},
+        cwd=settings.home,
+    )
+    waited_for(
+        lambda: len(files(bench)) < films or process.poll() is not None, "the first deletion"
+    )
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(files(bench)) < films
+    return len(files(bench)) > 0
+
+
 def test_what_a_killed_deletion_left_is_finished_later(settings: Settings) -> None:
     database = Database(settings.resolved_database_url)
     database.upgrade_to_head()
     bench = Bench(database, settings.store_directory)
-    bench.receive(*(chest_film("1.2.3", number) for number in range(1, 41)))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "worker", "purge", "--yes", "1.2.3"],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "MULTIMIX_HOME": str(settings.home)},
-        cwd=settings.home,
-    )
-    waited_for(lambda: len(files(bench)) < 40 or process.poll() is not None, "the first deletion")
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    # On a busy machine one study may be gone before the blow falls; then the next one gets it.
+    assert any(killed_while_deleting(bench, settings, f"1.2.{n}", 40 << n) for n in range(5))
     left = files(bench)
-    assert 0 < len(left) < 40
     # Nothing that is left is forgotten, and nothing but it is remembered.
     assert left <= {noted.relative_path for noted in bench.all(FileToRemove)}
     assert bench.instances == []

@@ -123,6 +123,7 @@ class TrainingConfig(_Frozen):
         encoder_norm: see ``NetworkShape``.
         residual: see ``NetworkShape``.
         local_contrast: see ``NetworkShape``.
+        context: see ``NetworkShape``.
         dropout: see ``NetworkShape``.
         bridge_scale: see ``NetworkShape``.
         bridge_pooling: see ``NetworkShape``.
@@ -165,6 +166,7 @@ class TrainingConfig(_Frozen):
     encoder_norm: Norm = "instance"
     residual: bool = False
     local_contrast: bool = False
+    context: bool = False
     dropout: float = Field(default=0.25, ge=0, lt=1)
     bridge_scale: BridgeScale = "raw"
     bridge_pooling: BridgePooling = "bilinear"
@@ -198,6 +200,7 @@ class TrainingConfig(_Frozen):
             encoder_norm=self.encoder_norm,
             residual=self.residual,
             local_contrast=self.local_contrast,
+            context=self.context,
             bridge=self.tasks.bridge,
             bridge_scale=self.bridge_scale,
             bridge_pooling=self.bridge_pooling,

@@ -59,6 +59,7 @@ class NetworkShape:
         residual: add a 1x1 shortcut around each encoder block.
         local_contrast: let the encoder see local contrast instead of brightness
             (``model.local_contrast``).
+        context: let each place of the deepest features see all of the film (``Context``).
         bridge: feed image and saliency into the decoder.
         bridge_scale: ``raw`` gradients (the paper; about 1e-3 beside an image of order 1) or each
             saliency map divided by its own mean.
@@ -70,6 +71,7 @@ class NetworkShape:
     encoder_norm: Norm = "instance"
     residual: bool = False
     local_contrast: bool = False
+    context: bool = False
     bridge: bool = True
     bridge_scale: BridgeScale = "raw"
     bridge_pooling: BridgePooling = "bilinear"
@@ -126,6 +128,44 @@ def normalisation(norm: Norm, channels: int) -> nn.Module:
     return GroupNorm(channels, channels, affine=False)  # one channel a group is instance norm
 
 
+class Context(nn.Module):
+    """Three bottlenecks of dilated convolutions around the deepest features.
+
+    The deepest block sees about half of a film of 256 px; a diaphragm behind an opacity is found by
+    where the other one is. The bottlenecks begin as nothing, so a network without them can be
+    continued with them, and they cost little, since the deepest features are small.
+    """
+
+    DILATIONS = (2, 4, 8)
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.bottlenecks = nn.ModuleList(bottleneck(channels, d) for d in self.DILATIONS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, channels, height, width) to the same shape."""
+        for block in self.bottlenecks:
+            x = x + block(x)
+        return x
+
+
+def bottleneck(channels: int, dilation: int) -> nn.Sequential:
+    """Half as many channels around a dilated 3x3 convolution; zero until it has learnt."""
+    inner = channels // 2
+    last = nn.Conv2d(inner, channels, 1)
+    for parameter in last.parameters():
+        nn.init.zeros_(parameter)
+    return nn.Sequential(
+        nn.Conv2d(channels, inner, 1),
+        GroupNorm(8, inner),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(inner, inner, 3, padding=dilation, dilation=dilation),
+        GroupNorm(8, inner),
+        nn.LeakyReLU(0.2),
+        last,
+    )
+
+
 class Encoder(nn.Module):
     """Five double convolutions with 2x2 max-pooling between them."""
 
@@ -139,6 +179,7 @@ class Encoder(nn.Module):
             )
             for i in range(5)
         )
+        self.context = Context(shape.channels[-1]) if shape.context else None
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Features of (batch, 1, height, width), finest first, each half the size of the last."""
@@ -147,6 +188,8 @@ class Encoder(nn.Module):
         for depth, block in enumerate(self.blocks):
             x = block(x if depth == 0 else F.max_pool2d(x, 2))
             features.append(x)
+        if self.context is not None:
+            features[-1] = self.context(x)
         return features
 
 

@@ -194,10 +194,12 @@ def begin_with(learner: Learner, start_from: Path) -> dict[str, Any]:
         TrainingError: it is another network than the configuration's.
     """
     network, earlier = read_model(start_from)
-    if network.shape != learner.network.shape:
+    wanted = learner.network.shape
+    if network.shape not in (wanted, replace(wanted, context=False)):
         raise TrainingError(f"{start_from} holds another network than the configuration describes")
-    learner.network.load_state_dict(network.state_dict())
-    learner.teacher.load_state_dict(network.state_dict())
+    for begins in (learner.network, learner.teacher):
+        # What the model lacks, its context, stays as it was drawn: without effect.
+        begins.load_state_dict(begins.state_dict() | network.state_dict())
     return {
         "weights_sha256": earlier.weights_sha256,
         "training_data_sha256": earlier.training_data_sha256,

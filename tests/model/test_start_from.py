@@ -42,6 +42,25 @@ def test_a_resumed_run_keeps_the_note_of_what_it_began_with(table, tmp_path):
     assert began_with["weights_sha256"] == read_card(start).weights_sha256
 
 
+def test_a_run_that_adds_context_begins_with_the_answers_of_the_model_without(table, tmp_path):
+    run(table, short("best", ONE_STEP, "context=false"), tmp_path / "first")
+    start = tmp_path / "first" / "model"
+    config = short("best", ONE_STEP, "context=true", "learning_rate=1e-9", "seed=5")
+    run(table, config, tmp_path / "second", start_from=start)
+    (without, _), (added, _) = read_model(start), read_model(tmp_path / "second" / "model")
+    assert not without.shape.context
+    assert added.shape.context
+    films = torch.rand(2, 1, 64, 64) * 2 - 1
+    torch.testing.assert_close(added(films).logits, without(films).logits, atol=1e-3, rtol=1e-2)
+    with pytest.raises(TrainingError, match="another network"):  # what was learnt is not dropped
+        run(
+            table,
+            short("best", ONE_STEP, "context=false"),
+            tmp_path / "third",
+            start_from=tmp_path / "second" / "model",
+        )
+
+
 def test_a_run_does_not_begin_with_another_network(table, tmp_path):
     run(table, short("paper", ONE_STEP), tmp_path / "paper")
     with pytest.raises(TrainingError, match="another network"):

@@ -6,6 +6,7 @@ from scipy.optimize import minimize
 
 from model.checkpoint import Calibration
 from model.image_table import ImageTable
+from model.mirroring import MirrorAveraged
 from model.network import MultiMixNetwork
 from model.predictor import calibrated
 from model.splits import Pools
@@ -13,7 +14,7 @@ from model.validation import pneumonia_margins
 
 
 def fit_calibration(
-    network: MultiMixNetwork, table: ImageTable, pools: Pools, side: int
+    network: MultiMixNetwork | MirrorAveraged, table: ImageTable, pools: Pools, side: int
 ) -> Calibration:
     """Fit Platt scaling and the operating point on the held-out patients.
 

@@ -52,6 +52,8 @@ class ModelCard(BaseModel):
         input_side: rows and columns of the network's input, in pixels.
         preprocessing_version: of ``dicom_io.pixels`` that the weights were trained with.
         network: the fields of ``NetworkShape``.
+        average_mirrored: whether an answer is the mean of those to the film and to its mirror
+            image (``model.mirroring``).
         calibration: from margin to probability to verdict.
         gate: which images the model refuses; None if it answers all.
         weights_sha256: of the weights file.
@@ -71,6 +73,7 @@ class ModelCard(BaseModel):
     input_side: int = Field(default=256, ge=32, le=4096, multiple_of=16)
     preprocessing_version: str = PREPROCESSING_VERSION
     network: dict[str, Any]
+    average_mirrored: bool = False
     calibration: Calibration = Calibration()
     gate: GateCard | None = None
     weights_sha256: str = ""

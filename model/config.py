@@ -127,6 +127,7 @@ class TrainingConfig(_Frozen):
         dropout: see ``NetworkShape``.
         bridge_scale: see ``NetworkShape``.
         bridge_pooling: see ``NetworkShape``.
+        average_mirrored: serve the mean of the answers to each film and to its mirror image.
         precision: ``bf16`` runs convolutions under autocast.
         validation_share: share of the training patients held out to choose checkpoint,
             calibration and operating point.
@@ -170,6 +171,7 @@ class TrainingConfig(_Frozen):
     dropout: float = Field(default=0.25, ge=0, lt=1)
     bridge_scale: BridgeScale = "raw"
     bridge_pooling: BridgePooling = "bilinear"
+    average_mirrored: bool = False
     precision: Literal["fp32", "bf16"] = "fp32"
     validation_share: float = Field(default=0.1, gt=0, lt=0.5)
     validate_every: int = Field(default=200, ge=1)
@@ -254,6 +256,7 @@ BEST = TrainingConfig(
     dropout=0.1,
     bridge_scale="per_image",
     bridge_pooling="area",
+    average_mirrored=True,
     precision="bf16",
     validate_every=250,
 )

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from model.checkpoint import ModelCard, read_model
 from model.gate import Gate, read_gate
+from model.mirroring import MirrorAveraged
 from model.network import MultiMixNetwork, NetworkOutput, as_network_input
 
 # A third component of this share of the largest is still taken for lung: a lobe cut off by a wide
@@ -64,6 +65,7 @@ class Predictor:
         self._device = torch.device(device)
         # Frozen parameters spare the gradient pass a tenth of its time; only the input needs one.
         self._network = network.eval().requires_grad_(False).to(self._device)
+        self._reader = MirrorAveraged(self._network) if card.average_mirrored else self._network
 
     @classmethod
     def load(cls, model_directory: Path, device: str = "cpu") -> "Predictor":
@@ -90,7 +92,7 @@ class Predictor:
         images = torch.from_numpy(np.array(images_nhw)).to(self._device)
         films = as_network_input(images)
         with torch.no_grad():
-            output = self._network(films, saliency=True)
+            output = self._reader(films, saliency=True)
         probabilities = self.probabilities(output.logits)
         verdicts = self._gate_verdicts(films, output)
         return [

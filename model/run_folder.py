@@ -24,6 +24,7 @@ from model.calibrate import fit_calibration
 from model.checkpoint import ModelCard, write_model
 from model.config import TrainingConfig, checked_config
 from model.image_table import ImageTable
+from model.mirroring import MirrorAveraged
 from model.network import MultiMixNetwork
 from model.splits import Pools
 
@@ -161,9 +162,10 @@ def keep_model(
         card: what is known before training, from ``first_card``.
         figures: of the held-out patients.
     """
+    served = MirrorAveraged(network) if card.average_mirrored else network
     known = card.model_copy(
         update={
-            "calibration": fit_calibration(network, table, pools, card.input_side),
+            "calibration": fit_calibration(served, table, pools, card.input_side),
             "metrics": {
                 "held-out patients": {name: round(value, 4) for name, value in figures.items()}
             },
@@ -190,5 +192,6 @@ def first_card(
         input_side=config.stages[-1].side,
         training_data_sha256=table.content_hash(rows),
         training_data=dict(sorted(sources.items())),
+        average_mirrored=config.average_mirrored,
         training_config=config.model_dump(mode="json"),
     )

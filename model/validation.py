@@ -11,6 +11,7 @@ from torch import Tensor
 from model.config import Tasks
 from model.image_table import ImageTable
 from model.metrics import MaskScores, score_classification, score_mask
+from model.mirroring import MirrorAveraged
 from model.network import MultiMixNetwork
 from model.objective import wanted_masks
 from model.predictor import calibrated, margins
@@ -92,7 +93,7 @@ def class_scores(
 
 @torch.no_grad()
 def pneumonia_margins(
-    network: MultiMixNetwork, table: ImageTable, rows: Sequence[int], side: int
+    network: MultiMixNetwork | MirrorAveraged, table: ImageTable, rows: Sequence[int], side: int
 ) -> NDArray[np.float64]:
     """Pneumonia logit minus normal logit of some rows, (rows,); leaves eval mode on."""
     network.eval()
@@ -101,7 +102,7 @@ def pneumonia_margins(
 
 
 def _batches(
-    network: MultiMixNetwork, table: ImageTable, rows: Sequence[int], side: int
+    network: MultiMixNetwork | MirrorAveraged, table: ImageTable, rows: Sequence[int], side: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Images on the network's device, and masks."""
     device = next(network.parameters()).device

@@ -20,6 +20,8 @@ class ExportedImage:
         columns: of the image.
         source: Institution Name, or empty.
         manufacturer: or empty.
+        station: Station Name, or empty; which machine of the maker's made the film.
+        sender: Source Application Entity Title of the file (PS3.10 7.1), or empty.
         view: ``PA``, ``AP``, ``AP Supine`` or whatever View Position says; or empty.
         sex: ``M``, ``F``, ``O`` or empty.
         age_years: or None.
@@ -39,6 +41,8 @@ class ExportedImage:
     columns: int
     source: str
     manufacturer: str
+    station: str
+    sender: str
     view: str
     sex: str
     age_years: float | None

@@ -37,7 +37,8 @@ _PLAIN_TRANSFER_SYNTAXES: Final = (
 )
 _HEADER: Final = [
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "PatientID", "Rows", "Columns",
-    "InstitutionName", "Manufacturer", "ManufacturerModelName", "ViewPosition",
+    "InstitutionName", "Manufacturer", "ManufacturerModelName", "StationName",
+    "ViewPosition",
     "PatientOrientation", "PatientOrientationCodeSequence", "PatientSex", "PatientAge",
     "PixelSpacing",
     "PhotometricInterpretation", "SamplesPerPixel", "BitsAllocated", "NumberOfFrames",
@@ -122,6 +123,8 @@ def _image_of(path: Path, header: Dataset) -> ExportedImage:
         columns=int(header.Columns),
         source=str(header.get("InstitutionName") or ""),
         manufacturer=str(header.get("Manufacturer") or ""),
+        station=str(header.get("StationName") or ""),
+        sender=str(header.file_meta.get("SourceApplicationEntityTitle") or "").strip(),
         view=_view(header),
         sex=str(header.get("PatientSex") or ""),
         age_years=_age_years(str(header.get("PatientAge") or "")),

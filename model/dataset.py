@@ -268,6 +268,8 @@ def _record_of(image: ExportedImage, *, has_mask: bool) -> ImageRecord:
         sex=image.sex,
         age_years=image.age_years,
         manufacturer=image.manufacturer,
+        station=image.station,
+        sender=image.sender,
         rows=image.rows,
         columns=image.columns,
         patient_orientation=image.patient_orientation,

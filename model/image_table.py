@@ -37,6 +37,8 @@ class ImageRecord:
         sex: ``M``, ``F`` or empty.
         age_years: or None.
         manufacturer: or empty.
+        station: name of the machine, or empty.
+        sender: application entity that the file came from, or empty.
         rows: of the source image.
         columns: of the source image.
         patient_orientation: where rows and columns run to, e.g. ``("L", "F")``; or empty.
@@ -55,6 +57,8 @@ class ImageRecord:
     sex: str
     age_years: float | None
     manufacturer: str
+    station: str
+    sender: str
     rows: int
     columns: int
     patient_orientation: tuple[str, ...]

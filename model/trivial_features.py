@@ -23,7 +23,9 @@ Words = tuple[str, ...]
 FEATURES: Final = (
     "source",
     "view",
+    "sender",
     "manufacturer",
+    "station",
     "sex",
     "age",
     "rows",
@@ -65,7 +67,9 @@ def read_trivial_features(table: ImageTable, rows: Sequence[int]) -> TrivialFeat
         words={
             "source": tuple(r.source for r in records),
             "view": tuple(r.view for r in records),
+            "sender": tuple(r.sender for r in records),
             "manufacturer": tuple(r.manufacturer for r in records),
+            "station": tuple(r.station for r in records),
             "sex": tuple(r.sex for r in records),
         },
         numbers={

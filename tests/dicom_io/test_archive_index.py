@@ -157,6 +157,15 @@ def test_an_age_is_taken_only_as_the_standard_writes_it(
     assert index_export(tmp_path).images[0].age_years == years
 
 
+def test_machine_and_sender_of_a_film_are_read(tmp_path: Path) -> None:
+    named = film(SOPInstanceUID="1.2.1", StationName="ROOM 3")
+    named.file_meta.SourceApplicationEntityTitle = "BEDSIDE"
+    write(named, tmp_path / "1")
+    write(film(SOPInstanceUID="1.2.2"), tmp_path / "2")
+    found = [(image.station, image.sender) for image in index_export(tmp_path).images]
+    assert found == [("ROOM 3", "BEDSIDE"), ("", "")]
+
+
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ArchiveError, match="no folder"):
         index_export(tmp_path / "missing")

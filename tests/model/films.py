@@ -50,6 +50,8 @@ def record(number: int, **changes: object) -> ImageRecord:
         "sex": "F",
         "age_years": 40.0,
         "manufacturer": "Maker",
+        "station": "Room 1",
+        "sender": "ARCHIVE",
         "rows": SIDE,
         "columns": SIDE,
         "patient_orientation": ("L", "F"),

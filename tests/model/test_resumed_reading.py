@@ -82,6 +82,16 @@ def test_a_reader_that_was_killed_is_gone_on_from(tmp_path: Path) -> None:
     assert len(pixels) == 1, "every film shows the same"
 
 
+def test_facts_that_an_earlier_journal_did_not_note_are_read_again(tmp_path: Path) -> None:
+    export, cache = films(tmp_path / "export", 5), tmp_path / "cache"
+    first = load(export, cache=cache)
+    (journal,) = cache.glob("*/files-*.jsonl")
+    journal.write_text(journal.read_text().replace('"sender":"",', ""))
+    assert '"sender"' not in journal.read_text()
+    assert load(export, cache=cache).records == first.records
+    assert journal.read_text().count('"sender"') == len(first.records)
+
+
 def test_a_moved_export_is_not_decoded_again(tmp_path: Path) -> None:
     export, cache = films(tmp_path / "export", 20), tmp_path / "cache"
     first = load(export, cache=cache)

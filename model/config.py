@@ -6,6 +6,7 @@ one trainer. An unknown key or a value out of range is refused with the key's na
 
 import json
 import tomllib
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -261,6 +262,7 @@ BEST = TrainingConfig(
     validate_every=250,
 )
 PRESETS: dict[str, TrainingConfig] = {"paper": PAPER, "best": BEST}
+_SETTINGS_OF: dict[str, type[BaseModel]] = {"tasks": Tasks, "stages": Stage}
 
 
 def configure(
@@ -283,7 +285,28 @@ def configure(
     """
     if preset not in PRESETS:
         raise TrainingError(f"unknown preset {preset!r}; choose one of {', '.join(PRESETS)}")
-    values = PRESETS[preset].model_dump()
+    return changed(PRESETS[preset], model=model, file=file, overrides=overrides)
+
+
+def changed(
+    config: TrainingConfig,
+    *,
+    model: str | None = None,
+    file: Path | None = None,
+    overrides: tuple[str, ...] = (),
+) -> TrainingConfig:
+    """A configuration with other settings: table model, then TOML file, then overrides.
+
+    Args:
+        config: what the rest is taken from.
+        model: see ``configure``.
+        file: see ``configure``.
+        overrides: see ``configure``.
+
+    Raises:
+        TrainingError: a name, key or value is unknown or out of range; the message names it.
+    """
+    values = config.model_dump()
     if model is not None:
         if model not in TABLE_MODELS:
             raise TrainingError(f"unknown model {model!r}; choose one of {', '.join(TABLE_MODELS)}")
@@ -310,10 +333,21 @@ def checked_config(values: dict[str, Any]) -> TrainingConfig:
     try:
         return TrainingConfig.model_validate(values)
     except ValidationError as cause:
-        first = cause.errors()[0]
+        # A misspelt name goes before the one that is missing because of it.
+        first = min(cause.errors(), key=lambda error: error["type"] != "extra_forbidden")
         name = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise TrainingError(_unknown_setting(name)) from cause
         where = f"training setting {name}" if name else "training settings"
         raise TrainingError(f"{where}: {first['msg']}") from cause
+
+
+def _unknown_setting(name: str) -> str:
+    group, _, key = name.rpartition(".")
+    known = list(_SETTINGS_OF.get(group.partition(".")[0], TrainingConfig).model_fields)
+    near = get_close_matches(key, known, n=1)
+    meant = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+    return f"unknown training setting {name}; {meant}"
 
 
 def _read_toml(file: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from dicom_io.errors import TrainingError
 from model.allocator import keep_freed_memory
 from model.checkpoint import CARD_FILE, read_card
 from model.command_line import chosen_device, problems_explained
-from model.config import TABLE_MODELS, TrainingConfig, configure
+from model.config import TABLE_MODELS, TrainingConfig, changed, configure
 from model.dataset import load_exports
 from model.distributed import (
     after_the_first,
@@ -105,15 +105,14 @@ def settings_to_resume(
     file: Path | None,
     overrides: tuple[str, ...],
 ) -> TrainingConfig:
-    """The stored configuration; settings given again must be the same.
+    """The stored configuration; settings given again must be the same, those left out are.
 
     Raises:
         TrainingError: there is no run in ``out``, or a given setting differs from the run's.
     """
     stored = read_config(out)
-    if preset is None and model is None and file is None and not overrides:
-        return stored
-    given = configure(preset or "best", model=model, file=file, overrides=overrides)
+    began_from = stored if preset is None else configure(preset)
+    given = changed(began_from, model=model, file=file, overrides=overrides)
     differing = [
         name
         for name in TrainingConfig.model_fields

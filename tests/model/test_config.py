@@ -49,6 +49,10 @@ def test_a_file_may_turn_a_single_switch_of_a_table_model(tmp_path):
     ("overrides", "named"),
     [
         (("learnin_rate=1",), "learnin_rate"),
+        (("learnin_rate=1",), "did you mean learning_rate"),
+        (("xyz=1",), "unknown training setting xyz; known are tasks, labels, masks"),
+        (('stages=[{"side":64,"step":1}]',), "did you mean steps"),
+        (('tasks={"bridg":true}',), "did you mean bridge"),
         (("learning_rate=-1",), "learning_rate"),
         (("learning_rate=fast",), "learning_rate"),
         (("labels=1",), "labels"),

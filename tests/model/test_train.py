@@ -1,4 +1,5 @@
 import csv
+import io
 import json
 import os
 import re
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from typer import Typer
@@ -20,6 +22,7 @@ from model.config import TABLE_MODELS, TrainingConfig
 from model.predictor import Predictor
 from model.run_folder import append_row
 from model.train import main, settings_to_resume
+from model.training import train
 from tests.model.exports import write_export
 from tests.model.films import film_table
 from tests.model.runs import SHORT, SignalAt, run, short, state_hash
@@ -256,12 +259,17 @@ def test_a_resumed_run_keeps_its_configuration(table, tmp_path):
     assert settings_to_resume(tmp_path, None, None, None, ()) == stored
     with pytest.raises(TrainingError, match=r"keeps its configuration.*class_batch"):
         settings_to_resume(tmp_path, "paper", "enc", None, ("seed=0",))
+    with pytest.raises(TrainingError, match=r"configuration, but seed would change"):
+        settings_to_resume(tmp_path, None, None, None, ("seed=9",))
+    with pytest.raises(TrainingError, match=r"configuration, but tasks would change"):
+        settings_to_resume(tmp_path, None, "unet", None, ())
 
 
 def test_settings_that_change_nothing_may_be_given_again(tmp_path):
     stored = TrainingConfig(seed=3)
     (tmp_path / "config.json").write_text(stored.model_dump_json())
     assert settings_to_resume(tmp_path, "paper", None, None, ("seed=3",)) == stored
+    assert settings_to_resume(tmp_path, None, "multimix", None, ("seed=3",)) == stored
 
 
 def command_line(*arguments):
@@ -294,6 +302,9 @@ def test_an_archive_export_becomes_a_model_on_the_command_line(tmp_path):
     )  # fmt: skip
     result = command_line(*options, *settings)
     assert result.exit_code == 0, result.output
+    assert all(f"'{name}': " in result.output for name in TrainingConfig.model_fields)
+    assert "'class_batch': 2" in result.output
+    assert "reading export" in result.stderr
     assert "4 labelled, 3 with masks" in result.output
     card = read_card(tmp_path / "run" / "model")
     assert card.version == "5"
@@ -303,6 +314,35 @@ def test_an_archive_export_becomes_a_model_on_the_command_line(tmp_path):
     overwritten = command_line(*options, *settings)
     assert overwritten.exit_code == 1
     assert "--resume goes on with it" in overwritten.output
+
+
+def test_a_toml_file_of_settings_is_taken_on_the_command_line(tmp_path):
+    export = write_export(tmp_path, 12)
+    file = tmp_path / "run.toml"
+    file.write_text("class_batch = 3\nlabels = 4\n[tasks]\nsegment = false\n")
+    common = ("--data", export, "--cache", tmp_path / "cache", "--out", tmp_path / "run")
+    settings = [part for override in SHORT[1:2] + SHORT[3:] for part in ("--set", override)]
+    short_stage = ("--set", 'stages=[{"side":32,"steps":1}]')
+    table_model = ("--preset", "paper", "--model", "umtl")
+    result = command_line(*common, *table_model, "--config", file, *settings, *short_stage)
+    assert result.exit_code == 0, result.output
+    stored = read_card(tmp_path / "run" / "model").training_config
+    assert (stored["class_batch"], stored["labels"], stored["mask_batch"]) == (3, 4, 2)
+    assert stored["tasks"] == TABLE_MODELS["enc"].model_dump()
+    file.write_text("clas_batch = 3\n")
+    wrong = command_line(*common, "--config", file)
+    assert wrong.exit_code == 1
+    assert "unknown training setting clas_batch; did you mean class_batch?" in wrong.output
+
+
+def test_a_terminal_gets_a_bar_with_loss_and_rate(table, tmp_path):
+    printed = io.StringIO()
+    config = short("paper", 'stages=[{"side":32,"steps":3}]', "validate_every=100", model="enc")
+    console = Console(file=printed, width=120, force_terminal=True)
+    train(table, config, tmp_path, version="1", console=console)
+    bar = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", printed.getvalue())
+    assert re.search(r"training ━+ 3/3  loss \d+\.\d+  lr \S+  \d+\.\d images/s", bar)
+    assert "step 3/3" not in bar
 
 
 def test_a_resumed_run_keeps_the_version_of_its_model(tmp_path):

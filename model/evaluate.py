@@ -20,7 +20,6 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.table import Table
 
 from dicom_io.archive import read_lung_mask
 from dicom_io.errors import CheckpointError, TrainingError
@@ -31,6 +30,7 @@ from model.checkpoint import ModelCard
 from model.command_line import chosen_device, problems_explained
 from model.config import Tasks
 from model.dataset import load_exports
+from model.evaluation_table import print_evaluation
 from model.image_table import TABLE_SIDE, ImageRecord, ImageTable
 from model.metrics import (
     ClassificationScores,
@@ -303,27 +303,8 @@ def main(
         report = evaluate(table, Predictor.load(checkpoint, chosen_device(device)), split=split)
     if as_json:
         typer.echo(json.dumps(report))
-    else:
-        Console().print(_as_table(report))
-
-
-def _as_table(report: dict[str, Any]) -> Table:
-    fitted_on = report["shortcuts_fitted_on"]
-    table = Table(
-        title=f"{report['model']}, split {report['split'] or 'all'}",
-        caption=f"shortcut_auroc: a regression on trivial features, fitted on {fitted_on}"
-        if fitted_on
-        else None,
-    )
-    table.add_column("figure")
-    table.add_column("value", justify="right")
-    alone = {f"{name} alone, AUROC": v for name, v in report["shortcut_auroc_of"].items()}
-    for name, value in (report | alone).items():
-        if isinstance(value, float):
-            table.add_row(name, f"{value:.4f}")
-        elif isinstance(value, int) or value is None:
-            table.add_row(name, str(value) if value is not None else "-")
-    return table
+        return
+    print_evaluation(report, GROUPINGS, Console())
 
 
 if __name__ == "__main__":

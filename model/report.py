@@ -31,8 +31,9 @@ from model.report_charts import (
     roc_chart,
     training_curves,
 )
+from model.report_examples import mask_pictures, saliency_examples
 from model.report_page import Image, details, images, page, section, table, warning
-from model.report_pictures import MaskPicture, SaliencyPicture, mask_sheet, saliency_sheet
+from model.report_pictures import mask_sheet, saliency_sheet
 from model.run_folder import read_config, read_metrics
 from model.shortcuts import SUSPICIOUS_AUROC
 from model.splits import divide
@@ -40,7 +41,6 @@ from model.streams import make_streams
 
 WORST_MASKS = 10
 MEDIAN_MASKS = 5
-SALIENCY_OF_EACH_KIND = 2
 
 CLASS_FIGURES = (
     "auroc",
@@ -173,7 +173,7 @@ def classification_sections(
         section(
             "Shortcuts",
             *shortcut_warning(figures),
-            table(["alone", "AUROC"], {k: [v] for k, v in figures["shortcut_auroc_of"].items()}),
+            shortcut_table(figures["shortcut_auroc_of"]),
             note="How well features that are no finding predict the label; the regression on all "
             f"of them was fitted on {figures['shortcuts_fitted_on'] or 'nothing: too few labels'}.",
         ),
@@ -199,26 +199,12 @@ def shortcut_warning(figures: dict[str, Any]) -> list[str]:
     ]
 
 
-def saliency_examples(
-    exports: ImageTable, labelled: Sequence[Scored], threshold: float, predictor: Predictor
-) -> list[SaliencyPicture]:
-    """The most certain right and wrong verdicts of each class."""
-    pictures = []
-    for is_ill, claims_ill in ((True, True), (True, False), (False, True), (False, False)):
-        kind = [
-            s
-            for s in labelled
-            if (s.record.class_index == 1) == is_ill and (s.probability >= threshold) == claims_ill
-        ]
-        kind.sort(key=lambda s: s.probability, reverse=claims_ill)
-        for one in kind[:SALIENCY_OF_EACH_KIND]:
-            image_hw = exports.images_at([one.row], predictor.card.input_side)[0]
-            label, verdict = (("normal", "pneumonia")[flag] for flag in (is_ill, claims_ill))
-            title = f"label {label}\nverdict {verdict}, {one.probability:.2f}"
-            saliency_hw = predictor.predict(image_hw).saliency_hw
-            shape = one.record.rows / one.record.columns
-            pictures.append(SaliencyPicture(title, image_hw, saliency_hw, shape))
-    return pictures
+def shortcut_table(auroc_of: dict[str, float]) -> str:
+    """Each feature alone, the strongest first, or a sentence."""
+    if not auroc_of:
+        return warning("Too few labels of a class to tell how far one feature predicts them.")
+    strongest = sorted(auroc_of.items(), key=lambda item: -item[1])
+    return table(["alone", "AUROC"], {name: [area] for name, area in strongest})
 
 
 def mask_sections(
@@ -251,28 +237,6 @@ def mask_sections(
             )
         ),
     ]
-
-
-def mask_pictures(
-    exports: ImageTable, chosen: Sequence[Scored], predictor: Predictor
-) -> list[MaskPicture]:
-    """Films with both masks, named by figures and never by patient."""
-    pictures = []
-    for one in chosen:
-        if one.mask is None:
-            raise AssertionError("only films with a reference mask are shown")
-        image_hw = exports.images_at([one.row], predictor.card.input_side)[0]
-        distance = "" if one.mask.hd95_px is None else f", HD95 {one.mask.hd95_px:.0f} px"
-        pictures.append(
-            MaskPicture(
-                title=f"Dice {one.mask.dice:.3f}{distance}\n{one.record.source[:24]}",
-                image_hw=image_hw,
-                predicted_hw=predictor.predict(image_hw).lung_probability_hw >= 0.5,
-                reference_hw=exports.masks_at([one.row], predictor.card.input_side)[0] > 0,
-                height_by_width=one.record.rows / one.record.columns,
-            )
-        )
-    return pictures
 
 
 def figure_table(figures: dict[str, Any], names: Sequence[str]) -> str:

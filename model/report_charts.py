@@ -14,6 +14,8 @@ MODEL_COLOUR: Final = "#1b6ca8"
 OTHER_COLOUR: Final = "#9a9a9a"
 WRONG_COLOUR: Final = "#c8553d"
 RELIABILITY_BINS = 10
+SMALLEST_LOSS: Final = 1e-4
+LOWEST_QUARTER: Final = 0.25
 SHOWN_FIGURES: Final = ("dice", "auroc", "balanced_accuracy", "score")
 
 
@@ -23,7 +25,10 @@ def training_curves(metrics: Sequence[dict[str, float]]) -> Figure:
     losses, held_out = figure.subplots(1, 2)
     terms = sorted({name for row in metrics for name in row if name.startswith("mean_")})
     for name in terms:
-        _curve(losses, metrics, name, label=name.removeprefix("mean_"))
+        _curve(losses, metrics, name, label=name.removeprefix("mean_").replace("_", " "))
+    # Terms of unlabelled images are a hundredth of the others; a linear axis shows them as zero.
+    losses.set_yscale("symlog", linthresh=SMALLEST_LOSS)
+    losses.set_ylim(bottom=0)
     for name in SHOWN_FIGURES:
         _curve(held_out, metrics, name, label=name.replace("_", " "))
     losses.set(xlabel="step", ylabel="mean loss", title="Loss terms")
@@ -106,7 +111,8 @@ def reliability_chart(probabilities: Floats, labels: Ints, ece: float) -> Figure
     axes.plot([0, 1], [0, 1], color=OTHER_COLOUR, linewidth=0.8, linestyle=":")
     axes.plot(claimed, observed, "o-", color=MODEL_COLOUR, linewidth=1.6, label="observed")
     for x, y, count in zip(claimed, observed, counts, strict=True):
-        axes.annotate(str(count), (x, y), textcoords="offset points", xytext=(5, -10), fontsize=7)
+        beside = (5, 5) if y < LOWEST_QUARTER else (5, -10)  # never below the axis
+        axes.annotate(str(count), (x, y), textcoords="offset points", xytext=beside, fontsize=7)
     axes.set(
         xlabel="claimed probability",
         ylabel="observed frequency",

@@ -226,6 +226,24 @@ def test_the_command_prints_one_json_object_and_counts_its_split(export, tmp_pat
     assert "the train split is scored too" in table.stderr
 
 
+def test_the_command_shows_groups_and_says_whose_labels_are_not_scored(tmp_path):
+    def two_clinics(number):
+        row = manifest_row(number).replace(",PA,", ",AP," if number >= 20 else ",PA,")
+        return row.replace("normal", "pneumonia").replace("Clinic", "Ill") if number >= 20 else row
+
+    export = write_export(tmp_path, 22, two_clinics)
+    write_model(tmp_path / "model", network(), ModelCard(version="7", network={}))
+    words = ("--data", export, "--checkpoint", tmp_path / "model", "--cache", tmp_path / "cache")
+    shown = command_line(*words).stdout
+    assert "labels of Ill are not scored" in shown
+    groups = shown.partition("groups that are large enough")[2]
+    (views,) = [line for line in groups.splitlines() if "view:" in line]
+    figures = json.loads(command_line(*words, "--json").stdout)["by_view"]
+    assert "view: PA" in views  # two films of AP are no group
+    assert f"{figures['PA']['auroc']:.4f}" in views
+    assert f"{figures['PA']['shortcut_auroc']:.4f}" in views
+
+
 def test_the_command_fails_with_a_sentence_where_the_model_is_missing(export, tmp_path):
     result = command_line(
         "--data", export, "--checkpoint", tmp_path / "none", "--cache", tmp_path / "cache"

@@ -16,7 +16,12 @@ from model.metrics import auroc
 from model.network import MultiMixNetwork, NetworkShape
 from model.predictor import Predictor
 from model.report import MEDIAN_MASKS, WORST_MASKS, main, rows_to_report, write_report
-from model.report_charts import confusion_matrix, roc_curve
+from model.report_charts import (
+    confusion_matrix,
+    reliability_chart,
+    roc_curve,
+    training_curves,
+)
 from model.report_page import page, section, table
 from model.report_pictures import MaskPicture, mask_sheet
 from model.run_folder import (
@@ -166,6 +171,42 @@ def test_the_area_under_the_drawn_curve_is_the_auroc(levels):
     false_rate, true_rate = roc_curve(scores, labels)
     assert np.trapezoid(true_rate, false_rate) == pytest.approx(auroc(scores, labels))
     assert (false_rate[0], true_rate[0], false_rate[-1], true_rate[-1]) == (0, 0, 1, 1)
+
+
+def test_terms_of_every_size_are_told_apart_in_the_curves():
+    rows = [
+        {"step": step, "mean_dice": 2.0 / step, "mean_pseudo": 0.0, "mean_unlabelled_mask": small}
+        for step, small in ((1, 4e-3), (2, 1e-3))
+    ]
+    figure = training_curves(rows)
+    figure.canvas.draw()
+    axes = figure.axes[0]
+    heights = {
+        line.get_label(): axes.transData.transform(line.get_xydata())[:, 1] - axes.bbox.y0
+        for line in axes.lines
+    }
+    assert set(heights) == {"dice", "pseudo", "unlabelled mask"}
+    assert heights["pseudo"] == pytest.approx([0, 0], abs=1)
+    assert heights["unlabelled mask"].min() > 0.1 * axes.bbox.height
+    assert heights["unlabelled mask"][0] - heights["unlabelled mask"][1] > 10
+    assert heights["dice"].min() > heights["unlabelled mask"].max()
+
+
+def test_no_number_of_films_stands_below_the_reliability_diagram():
+    probabilities = np.linspace(0.01, 0.99, 60)
+    axes = reliability_chart(probabilities, (probabilities > 0.5).astype(int), 0.1).axes[0]
+    counts = [text for text in axes.texts if text.get_text().isdecimal()]
+    assert sum(int(text.get_text()) for text in counts) == 60
+    assert all(text.get_position()[1] > 0 for text in counts if text.xy[1] == 0)
+    assert {text.xy[1] for text in counts} == {0.0, 1.0}
+
+
+def test_too_few_labels_for_a_feature_alone_end_in_a_sentence(tmp_path, films):
+    out, _ = finished_run(tmp_path, films)
+    few = film_table(8, split="test")
+    text = write_report(out, few, split="test", full_size=False).read_text()
+    assert "Too few labels" in text
+    assert "<th>alone</th>" not in text
 
 
 def test_the_confusion_matrix_has_labels_in_rows():

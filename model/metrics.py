@@ -2,7 +2,8 @@
 
 Classification: accuracy, F1 of each class, balanced accuracy, AUROC, sensitivity at 90 %
 specificity, expected calibration error. Segmentation, on one hard mask at a time: Dice, Jaccard,
-Hausdorff distance and its 95th percentile, average surface distance, structural similarity.
+precision, recall, Hausdorff distance and its 95th percentile, average surface distance, structural
+similarity.
 """
 
 from dataclasses import dataclass
@@ -41,11 +42,14 @@ class MaskScores:
     """How well one mask fits another.
 
     Distances are None where just one mask is empty, those in mm also where the pixel spacing is
-    unknown. ``ssim`` is None for a mask smaller than its window.
+    unknown. ``ssim`` is None for a mask smaller than its window, ``mask_precision`` where nothing
+    is predicted, ``mask_recall`` where there is nothing to find.
     """
 
     dice: float
     iou: float
+    mask_precision: float | None
+    mask_recall: float | None
     ssim: float | None
     hausdorff_px: float | None
     hd95_px: float | None
@@ -143,12 +147,14 @@ def score_mask(
     """
     overlap = int((predicted_hw & reference_hw).sum())
     union = int((predicted_hw | reference_hw).sum())
-    total = int(predicted_hw.sum()) + int(reference_hw.sum())
+    claimed, present = int(predicted_hw.sum()), int(reference_hw.sum())
     in_px = _distance_figures(predicted_hw, reference_hw, (1.0, 1.0))
     in_mm = _distance_figures(predicted_hw, reference_hw, spacing_mm) if spacing_mm else (None,) * 3
     return MaskScores(
-        dice=2 * overlap / total if total else 1.0,
+        dice=2 * overlap / (claimed + present) if union else 1.0,
         iou=overlap / union if union else 1.0,
+        mask_precision=overlap / claimed if claimed else None,
+        mask_recall=overlap / present if present else None,
         ssim=mask_ssim(predicted_hw, reference_hw),
         hausdorff_px=in_px[0],
         hd95_px=in_px[1],

@@ -34,7 +34,7 @@ from model.network import MultiMixNetwork
 from model.predictor import Predictor
 from model.run_folder import read_config
 from model.split_file import require_same_splits
-from model.splits import Pools, divide
+from model.splits import Pools, divide_as_configured
 
 DIRECTORY = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
 HELD_OUT_AS_SERVED = "held-out patients, as served"
@@ -152,13 +152,7 @@ def pools_of(run: Path, table: ImageTable) -> Pools:
         TrainingError: the configuration cannot be read.
     """
     config = read_config(run)
-    return divide(
-        table.records,
-        labels=config.labels,
-        masks=config.masks,
-        validation_share=config.validation_share,
-        seed=config.seed,
-    )
+    return divide_as_configured(table.records, config)
 
 
 def described(card: ModelCard, version: str, licences: dict[str, dict[str, int]]) -> ModelCard:

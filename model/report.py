@@ -36,7 +36,7 @@ from model.report_page import Image, details, images, page, section, table, warn
 from model.report_pictures import mask_sheet, saliency_sheet
 from model.run_folder import read_config, read_metrics
 from model.shortcuts import SUSPICIOUS_AUROC
-from model.splits import divide
+from model.splits import divide_as_configured
 from model.streams import make_streams
 
 WORST_MASKS = 10
@@ -131,13 +131,7 @@ def rows_to_report(
         if not rows:
             raise TrainingError(f"no image of split {split!r}; leave --split out for held-out ones")
         return rows
-    pools = divide(
-        exports.records,
-        labels=config.labels,
-        masks=config.masks,
-        validation_share=config.validation_share,
-        seed=config.seed,
-    )
+    pools = divide_as_configured(exports.records, config)
     learnt = make_streams(exports.records, pools, config).rows
     if exports.content_hash(learnt) != training_data_sha256:
         raise TrainingError(

@@ -24,18 +24,20 @@ from rich.console import Console
 from dicom_io.errors import TrainingError
 from model.allocator import keep_freed_memory
 from model.command_line import chosen_device, problems_explained
-from model.config import TABLE_MODELS, TrainingConfig, checked_config, configure
+from model.config import TABLE_MODELS, TrainingConfig, configure
 from model.dataset import load_exports
 from model.evaluate import evaluate_rows
 from model.image_table import ImageTable
 from model.predictor import Predictor
-from model.reproduction_report import Grid, Result, write_tables
+from model.reproduction_report import write_tables
+from model.reproduction_results import Grid, Result
+from model.result_file import read_result, require_same_settings, write_result
 from model.run_folder import read_config
 from model.run_state import TrainingState, read_progress
+from model.splits import divide_as_configured
 from model.table_grid import Cell, Domain, parse_budget, table_cells
 from model.training import ran_out_of_patience, train
 
-FIGURES_FILE = "figures.json"
 QUICK_SETTINGS = (
     'stages=[{"side":128,"steps":40}]',
     "class_batch=6",
@@ -180,32 +182,6 @@ def reproduce(
     return grid
 
 
-def read_result(folder: Path, cell: Cell, config: TrainingConfig) -> Result | None:
-    """The result of an earlier start, or None where there is none.
-
-    Raises:
-        TrainingError: the folder holds a run with other settings.
-    """
-    try:
-        found = json.loads((folder / FIGURES_FILE).read_text())
-        stored = checked_config(found["config"])
-        result = Result(cell, config, found["seconds"], found["steps"], found["figures"])
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError) as cause:
-        raise TrainingError(f"{folder / FIGURES_FILE} is damaged; delete {folder}") from cause
-    _require_same_settings(folder, stored, config)
-    return result
-
-
-def _require_same_settings(folder: Path, stored: TrainingConfig, config: TrainingConfig) -> None:
-    """Compared as settings: one that did not exist when they were stored has its default."""
-    if stored != config:
-        raise TrainingError(
-            f"{folder} was trained with other settings; choose another --out, or delete it"
-        )
-
-
 def _train_and_score(
     plan: Plan,
     cell: Cell,
@@ -217,7 +193,7 @@ def _train_and_score(
 ) -> Result:
     is_begun = (folder / "state").exists()
     if is_begun:
-        _require_same_settings(folder, read_config(folder), config)
+        require_same_settings(folder, read_config(folder), config)
     spent = read_progress(folder / "state").seconds / 60 if is_begun else 0.0
     train(
         learnt,
@@ -240,16 +216,10 @@ def _train_and_score(
         domain: _scores(table, rows, predictor)
         for domain, table, rows in _sets(plan, learnt, other)
     }
-    result = Result(cell, config, state.seconds, state.step, figures)
-    written = {
-        "config": config.model_dump(mode="json"),
-        "seconds": result.seconds,
-        "steps": result.steps,
-        "figures": figures,
-    }
-    unfinished = folder / "figures.part"
-    unfinished.write_text(json.dumps(written, indent=2) + "\n")
-    unfinished.replace(folder / FIGURES_FILE)
+    pools = divide_as_configured(learnt.records, config)
+    labelled, masked = len(pools.labelled), len(pools.masked)
+    result = Result(cell, config, state.seconds, state.step, figures, labelled, masked)
+    write_result(folder, result)
     return result
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dicom_io.errors import TrainingError
-from model.config import Tasks
+from model.config import Tasks, TrainingConfig
 from model.image_table import ImageRecord
 
 
@@ -80,6 +80,21 @@ def divide(
         unlabelled=tuple(training),
         validation=tuple(validation),
         classes=tuple(r.class_index if row in known else -1 for row, r in enumerate(usable)),
+    )
+
+
+def divide_as_configured(records: Sequence[ImageRecord], config: TrainingConfig) -> Pools:
+    """What a run of this configuration uses each row for; see ``divide``.
+
+    Raises:
+        TrainingError: nothing is left to train on.
+    """
+    return divide(
+        records,
+        labels=config.labels,
+        masks=config.masks,
+        validation_share=config.validation_share,
+        seed=config.seed,
     )
 
 

@@ -1,7 +1,8 @@
 """The rows of the paper's table: models by label and mask budgets, and what the paper says of each.
 
 ``paper_results.csv`` transcribes the supplement's tables 3 and 4 (Haque et al., ISBI 2021) and the
-AUROC of the authors' slides; where they are silent a cell is empty.
+AUROC of the authors' slides beside that of the supplement's figure 6, which contradicts it; where
+they are silent a cell is empty.
 """
 
 import csv

@@ -35,7 +35,7 @@ from model.run_folder import (
 from model.run_state import TrainingState, read_state, write_state
 from model.shortcuts import warn_of_shortcuts
 from model.split_file import require_same_splits, write_splits
-from model.splits import Pools, divide, require_annotations
+from model.splits import Pools, divide_as_configured, require_annotations
 from model.stopping import StopReason, stop_requests
 from model.streams import Streams, make_streams
 from model.validation import validate
@@ -161,13 +161,7 @@ def prepare(
         TrainingError: a task has nothing to learn from, or a process nothing to do.
     """
     require_divisible(config, ranks)
-    pools = divide(
-        table.records,
-        labels=config.labels,
-        masks=config.masks,
-        validation_share=config.validation_share,
-        seed=config.seed,
-    )
+    pools = divide_as_configured(table.records, config)
     require_annotations(pools, config.tasks)
     streams = make_streams(table.records, pools, config)
     card = first_card(version, table, streams.rows, config)

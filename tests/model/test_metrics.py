@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import pairwise, product
 
 import numpy as np
@@ -115,6 +116,8 @@ def test_overlap_figures_equal_counts_of_pixels(seed):
     scores = score_mask(first, second)
     assert scores.dice == pytest.approx(2 * len(one & two) / (len(one) + len(two)))
     assert scores.iou == pytest.approx(len(one & two) / len(one | two))
+    assert scores.mask_precision == pytest.approx(len(one & two) / len(one))
+    assert scores.mask_recall == pytest.approx(len(one & two) / len(two))
 
 
 def contour_by_hand(mask_hw):
@@ -149,7 +152,10 @@ def test_the_contour_runs_along_the_border_of_the_image():
 
 def test_scores_do_not_depend_on_which_mask_is_the_reference():
     first, second = masks(3)
-    assert score_mask(first, second) == score_mask(second, first)
+    there, back = score_mask(first, second), score_mask(second, first)
+    swapped = replace(back, mask_precision=back.mask_recall, mask_recall=back.mask_precision)
+    assert there == swapped
+    assert there.mask_precision != there.mask_recall
 
 
 def test_a_mask_against_itself_is_perfect():
@@ -163,6 +169,9 @@ def test_two_empty_masks_agree_and_one_empty_mask_has_no_distance():
     assert (score_mask(empty, empty).dice, score_mask(empty, empty).hausdorff_px) == (1.0, 0.0)
     missed = score_mask(empty, filled)
     assert (missed.dice, missed.iou) == (0.0, 0.0)
+    assert (missed.mask_precision, missed.mask_recall) == (None, 0.0)
+    invented = score_mask(filled, empty)
+    assert (invented.mask_precision, invented.mask_recall) == (0.0, None)
     assert missed.hausdorff_px is None
 
 

@@ -11,8 +11,9 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from dicom_io.errors import TrainingError
+from model.config import Stage, configure
 from model.image_table import ImageTable
-from model.reproduce import Plan, main, reproduce
+from model.reproduce import QUICK_SETTINGS, Plan, main, reproduce
 from model.table_grid import Cell
 from tests.model.exports import manifest_row, write_export
 from tests.model.films import film_table
@@ -55,6 +56,7 @@ def test_every_row_is_trained_with_every_seed_and_scored_in_both_domains(learnt,
     ]
     assert {r.figures["in-domain"]["images"] for r in grid.results} == {6}
     assert {r.figures["cross-domain"]["images"] for r in grid.results} == {8}
+    assert {(r.labelled, r.masked) for r in grid.results[1:3]} == {(4, 2)}
     assert grid.results[0].figure("in-domain", "auroc") is None  # a U-Net has no opinion
     assert grid.results[1].figure("in-domain", "auroc") is not None
     page = (tmp_path / "table.md").read_text()
@@ -157,6 +159,34 @@ def test_the_command_writes_both_tables(tmp_path):
     (figures,) = (tmp_path / "grid").glob("umtl-4-labels-2-masks/seed-1/figures.json")
     assert json.loads(figures.read_text())["steps"] == 2
     assert "| umtl | 4 | 2 |" in (tmp_path / "grid" / "table.md").read_text()
+
+
+def test_quick_is_two_small_runs_of_each_row_of_100_labels_and_10_masks(tmp_path):
+    export = write_export(
+        tmp_path,
+        16,
+        lambda n: manifest_row(n).replace(",test,", ",val,").replace(",,", ",mask-0.png,"),
+    )
+    application = Typer()
+    application.command()(main)
+    words = ["--data", export, "--out", tmp_path / "grid", "--cache", tmp_path / "cache", "--quick"]
+    words += ["--model", "unet", "--model", "enc", "--set", 'stages=[{"side":32,"steps":1}]']
+    done = CliRunner().invoke(application, [str(word) for word in words])
+    assert done.exit_code == 0, done.output
+    runs = sorted(str(path.parent.relative_to(tmp_path / "grid")) for path in figures_of(tmp_path))
+    assert runs == [
+        f"{row}/seed-{seed}" for row in ("enc-100-labels", "unet-10-masks") for seed in (1, 2)
+    ]
+    stored = json.loads(figures_of(tmp_path)[0].read_text())["config"]
+    assert (stored["class_batch"], stored["mask_batch"], stored["unlabelled_batch"]) == (6, 6, 6)
+    text = (tmp_path / "grid" / "table.md").read_text()
+    assert "fewer labels to learn from than their budget: enc-100-labels" in text
+    quick = configure("paper", overrides=QUICK_SETTINGS)
+    assert quick.stages == (Stage(side=128, steps=40),)
+
+
+def figures_of(folder):
+    return sorted((folder / "grid").glob("*/*/figures.json"))
 
 
 def test_the_command_says_what_is_wrong_in_a_sentence(tmp_path):

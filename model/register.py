@@ -32,12 +32,14 @@ from model.gate_fitting import fit_gate
 from model.image_table import ImageTable
 from model.network import MultiMixNetwork
 from model.predictor import Predictor
-from model.run_folder import read_config
+from model.run_folder import UNNAMED_SOURCE, read_config
 from model.split_file import require_same_splits
 from model.splits import Pools, divide_as_configured
+from model.streams import make_streams
 
 DIRECTORY = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
 HELD_OUT_AS_SERVED = "held-out patients, as served"
+UNSTATED = "unstated"
 LIMITATIONS = (
     "Frontal chest radiographs only; other films must be rejected before they reach the model.",
     "Saliency shows where the input moves the answer, not where disease is.",
@@ -55,7 +57,7 @@ LIMITATIONS_OF_SOURCES = {
 def register(
     run: Path,
     table: ImageTable,
-    licences: dict[str, dict[str, int]],
+    licences: dict[str, str],
     out: Path,
     version: str,
     name: str | None = None,
@@ -65,7 +67,7 @@ def register(
     Args:
         run: folder of a training run.
         table: the exports that it was trained on, all splits.
-        licences: for each source of ``table`` how many images stand under which licence.
+        licences: of images of ``table`` by SOP Instance UID, as ``read_licences`` gives them.
         out: folder of all models.
         version: of the model; part of every result's UID.
         name: of the model, to tell a variant apart; left as it is where None.
@@ -87,8 +89,10 @@ def register(
         raise CheckpointError(f"{folder} exists; a registered model never changes, raise --version")
     pools = pools_of(run, table)
     require_same_splits(run, table.records, pools)
+    learnt = make_streams(table.records, pools, read_config(run)).rows
+    known = described(card, version, count_licences(table, learnt, licences))
     with _finished_folder(folder) as unfinished:
-        _fill(unfinished, network, described(card, version, licences), table, pools)
+        _fill(unfinished, network, known, table, pools)
     return folder
 
 
@@ -177,13 +181,35 @@ def limitations_of(sources: Iterable[str]) -> tuple[str, ...]:
     return (*LIMITATIONS, *found)
 
 
-def read_licences(exports: Sequence[Path]) -> dict[str, dict[str, int]]:
-    """Images of each source by licence, from the ``attribution.csv`` of exports that have one.
+def count_licences(
+    table: ImageTable, rows: Sequence[int], licences: dict[str, str]
+) -> dict[str, dict[str, int]]:
+    """How many of some rows stand under which licence, by source; sources without any are left out.
 
-    Raises:
-        TrainingError: such a file is no table with the columns ``source`` and ``licence``.
+    Args:
+        table: the images.
+        rows: which of them, e.g. those that were learnt from.
+        licences: by SOP Instance UID.
     """
     found: dict[str, Counter[str]] = {}
+    for row in rows:
+        record = table.records[row]
+        counts = found.setdefault(record.source or UNNAMED_SOURCE, Counter())
+        counts[licences.get(record.sop_instance_uid, UNSTATED)] += 1
+    return {
+        source: dict(counts.most_common())
+        for source, counts in found.items()
+        if set(counts) != {UNSTATED}
+    }
+
+
+def read_licences(exports: Sequence[Path]) -> dict[str, str]:
+    """Licences by SOP Instance UID, from the ``attribution.csv`` of exports that have one.
+
+    Raises:
+        TrainingError: it is no table with the columns ``SOPInstanceUID`` and ``licence``.
+    """
+    found: dict[str, str] = {}
     for export in exports:
         table = export / "attribution.csv"
         if not table.exists():
@@ -191,13 +217,13 @@ def read_licences(exports: Sequence[Path]) -> dict[str, dict[str, int]]:
         try:
             with table.open(newline="", encoding="utf-8-sig") as file:
                 for row in csv.DictReader(file):
-                    counts = found.setdefault((row["source"] or "")[:64], Counter())
-                    counts[row["licence"] or "unstated"] += 1
+                    found[row["SOPInstanceUID"]] = row["licence"] or UNSTATED
         except (KeyError, UnicodeDecodeError, csv.Error) as cause:
             raise TrainingError(
-                f"{table} is no UTF-8 table with the columns source and licence; mend or remove it"
+                f"{table} is no UTF-8 table with the columns SOPInstanceUID and licence; mend or "
+                "remove it"
             ) from cause
-    return {source: dict(counts.most_common()) for source, counts in found.items()}
+    return found
 
 
 def rounded(value: Any) -> Any:

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from torch.utils.tensorboard import SummaryWriter
 
@@ -27,6 +28,8 @@ from model.image_table import ImageTable
 from model.mirroring import MirrorAveraged
 from model.network import MultiMixNetwork
 from model.splits import Pools
+
+UNNAMED_SOURCE: Final = "unnamed"
 
 
 def write_config(out: Path, config: TrainingConfig) -> None:
@@ -185,7 +188,7 @@ def first_card(
         rows: every row that the run learns from.
         config: every hyperparameter.
     """
-    sources = Counter(table.records[row].source or "unnamed" for row in rows)
+    sources = Counter(table.records[row].source or UNNAMED_SOURCE for row in rows)
     return ModelCard(
         version=version,
         network={},

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from model.network import MultiMixNetwork, NetworkShape
 from model.predictor import Predictor
 from model.register import (
     HELD_OUT_AS_SERVED,
+    count_licences,
     limitations_of,
     main,
     pools_of,
@@ -31,7 +33,7 @@ from model.register import (
 from model.run_folder import write_config
 from model.split_file import write_splits
 from tests.model.exports import manifest_row, write_export
-from tests.model.films import film_table
+from tests.model.films import film_table, record
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,7 @@ def run(tmp_path):
         version="0",
         network={},
         calibration=Calibration(scale=2, operating_point=0.4),
-        training_data={"Clinic": 6},
+        training_data={"Clinic": 5},
         training_data_sha256="f" * 64,
         metrics={"held-out patients": {"dice": 0.5}},
     )
@@ -74,12 +76,27 @@ def test_a_registered_model_answers_as_the_runs_best_did(run, export, tmp_path):
 def test_its_card_says_what_it_learnt_from_and_how_well_it_does(run, export, tmp_path):
     card = read_model(handed_over(run, export, tmp_path))[1]
     assert card.version == "1.0.0"
-    assert card.training_data == {"Clinic": {"images": 6, "licences": {"CC0": 8}}}
+    # Of the eight films two are of the test split, and one is held out.
+    assert card.training_data == {"Clinic": {"images": 5, "licences": {"CC0": 5}}}
     assert card.training_data_sha256 == "f" * 64
     assert card.metrics["held-out patients"] == {"dice": 0.5}
     assert card.metrics["test"]["images"] == 2
     assert "train" not in card.metrics
     assert card.limitations
+
+
+def test_licences_are_counted_by_source_over_what_was_learnt_from():
+    records = tuple(
+        record(n, source=source) for n, source in enumerate(["A", "A", "A", "B", "", ""])
+    )
+    table = replace(film_table(1), records=records)
+    licences = {"1.2.3.0": "CC BY", "1.2.3.1": "CC0", "1.2.3.2": "CC BY", "1.2.3.4": "own"}
+    assert count_licences(table, [0, 2, 1, 3, 4, 5], licences) == {
+        "A": {"CC BY": 2, "CC0": 1},
+        "unnamed": {"own": 1, "unstated": 1},
+    }
+    assert count_licences(table, [1], licences) == {"A": {"CC0": 1}}
+    assert count_licences(table, [0, 3], {}) == {}
 
 
 def test_a_registered_version_is_never_written_again(run, export, tmp_path):
@@ -126,7 +143,7 @@ def test_a_hand_over_that_fails_leaves_nothing_and_may_be_repeated(run, tmp_path
         tmp_path / "lost", 8, lambda n: manifest_row(n).replace(",,", ",mask-0.png,")
     )
     table = load_exports([lost], tmp_path / "cache", jobs=1)
-    for mask in {path for record in table.records for path in record.mask_paths}:
+    for mask in {path for one in table.records for path in one.mask_paths}:
         Path(mask).unlink()  # the full-size reference is read again
     with pytest.raises(MultiMixError):
         register(run, table, {}, tmp_path / "models", "1.0.0")
@@ -154,7 +171,9 @@ def test_without_another_split_the_card_has_the_figures_of_the_held_out(run, tmp
     assert "auroc" in card.metrics[HELD_OUT_AS_SERVED]
 
 
-@pytest.mark.parametrize("content", [b"image,licence\n1,CC0\n", b"source,licence\n\xff\xfe,CC0\n"])
+@pytest.mark.parametrize(
+    "content", [b"image,licence\n1,CC0\n", b"SOPInstanceUID,licence\n\xff\xfe,CC0\n"]
+)
 def test_a_table_of_licences_that_cannot_be_read_is_named(tmp_path, content):
     (tmp_path / "attribution.csv").write_bytes(content)
     with pytest.raises(TrainingError, match=r"attribution\.csv"):

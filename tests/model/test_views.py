@@ -3,7 +3,7 @@ import torch
 
 from model import augment
 from model.config import configure
-from model.splits import divide
+from model.splits import divide_as_configured
 from model.streams import make_streams
 from model.views import Batch, unlabelled_views, views_of_step
 from tests.model.films import film_table
@@ -17,7 +17,7 @@ def table():
 
 
 def views(table, config, step):
-    pools = divide(table.records, labels=None, masks=None, validation_share=0.1, seed=config.seed)
+    pools = divide_as_configured(table.records, config)
     return views_of_step(
         table, pools, make_streams(table.records, pools, config), config, step, CPU
     )
@@ -45,6 +45,18 @@ def test_a_step_sees_the_same_whatever_came_before(table, preset):
         assert torch.equal(getattr(first, part).images, getattr(again, part).images)
         assert not torch.equal(getattr(first, part).images, getattr(other, part).images)
     assert torch.equal(first.unlabelled.strong, again.unlabelled.strong)
+
+
+@pytest.mark.parametrize("preset", ["paper", "best"])
+def test_a_film_that_is_drawn_again_is_seen_otherwise(table, preset):
+    """Views are made anew in each pass; a cached pass would freeze the augmentation."""
+    settings = ("labels=2", "class_batch=2", "balance_classes=false", "source_exponent=1")
+    config = small(preset, *settings)
+    steps = [views(table, config, step).labelled for step in range(4)]
+    assert all(sorted(seen.classes.tolist()) == [0, 1] for seen in steps), "two films, each step"
+    of_normal = [seen.images[seen.classes == 0] for seen in steps]
+    for place, first in enumerate(of_normal):
+        assert not any(torch.equal(first, other) for other in of_normal[place + 1 :])
 
 
 def test_another_seed_sees_something_else(table):

@@ -237,7 +237,8 @@ def _part_of(index: ExportIndex, images: dict[Path, Kept], masks: dict[Path, Kep
             part.problems.append(_problem(image.path, kept.problem))
             continue
         if mask is not None and mask.row is None:
-            part.problems.append(_problem(image.mask_paths[0], mask.problem))
+            path = image.mask_paths[0]
+            part.problems.append(_problem(path, mask.problem.removeprefix(f"{path} ")))
         mask_row = NO_ROW if mask is None or mask.row is None else mask.row
         part.records.append(_record_of(image, has_mask=mask_row != NO_ROW))
         part.image_rows.append(kept.row)

@@ -108,9 +108,16 @@ def append_row(path: Path, row: dict[str, float]) -> None:
 
 
 def drop_rows_after(path: Path, step: int) -> None:
-    """Forget validations that the saved state does not know of, since they will come again."""
+    """Forget validations that the saved state does not know of, since they will come again.
+
+    Raises:
+        TrainingError: the file is damaged.
+    """
     rows = _read_rows(path)
-    kept = [row for row in rows if float(row["step"]) <= step]
+    try:
+        kept = [row for row in rows if float(row["step"]) <= step]
+    except (KeyError, TypeError, ValueError) as cause:
+        raise _damaged_metrics(path) from cause
     if len(kept) < len(rows):
         _write_rows(path, kept)
 
@@ -127,14 +134,24 @@ def read_metrics(out: Path) -> list[dict[str, float]]:
             {name: float(value) for name, value in row.items() if value} for row in _read_rows(path)
         ]
     except (TypeError, ValueError) as cause:
-        raise TrainingError(f"{path} is damaged: it holds something other than numbers") from cause
+        raise _damaged_metrics(path) from cause
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    try:
+        with path.open(newline="") as file:
+            return list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as cause:
+        raise _damaged_metrics(path) from cause
+
+
+def _damaged_metrics(path: Path) -> TrainingError:
+    return TrainingError(
+        f"{path} is damaged: it is no table of numbers by step; remove it, and the validations "
+        "before this one are lost"
+    )
 
 
 def _write_rows(path: Path, rows: Sequence[dict[str, str]]) -> None:

@@ -42,6 +42,15 @@ def test_rows_that_will_be_measured_again_are_dropped(tmp_path):
     assert not (tmp_path / "none.csv").exists()
 
 
+@pytest.mark.parametrize("content", [b"\xd5\x00\xff", b"score\n0.5\n", b"step\nmany\n"])
+def test_a_damaged_table_of_figures_is_named_when_it_is_gone_on_with(tmp_path, content):
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(content)
+    with pytest.raises(TrainingError, match=r"metrics\.csv is damaged"):
+        drop_rows_after(path, 3)
+    assert path.read_bytes() == content
+
+
 def test_a_runs_configuration_comes_back(tmp_path):
     write_config(tmp_path / "run", BEST)
     assert read_config(tmp_path / "run") == BEST

@@ -80,10 +80,15 @@ class Refusal(Enum):
     TOO_MANY_OF_PEER = "the peer has too many associations open"
     LOW_DISK = "free disk space is below the low-water mark"
     UNAVAILABLE = "the node cannot take instances right now"
+    NO_TRUSTED_CERTIFICATE = "the peer has no certificate that we trust"
+    NO_TLS = "no TLS could be agreed on with the peer"
 
     @property
     def reject(self) -> tuple[int, int, int]:
-        """Result, source and reason of the A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
+        """Result, source and reason of the A-ASSOCIATE-RJ (PS3.8 table 9-21).
+
+        Where TLS has failed, nobody is there to be answered.
+        """
         return _REJECT[self]
 
 
@@ -113,8 +118,9 @@ class AccessPolicy:
         allowed_calling: the peers that may call; empty for anyone. Of several that fit an
             association, the first counts.
         maximum_associations: associations at a time, of all peers together.
-        maximum_associations_per_peer: associations at a time of one calling AE title, where the
-            list says nothing else; None for no limit.
+        maximum_associations_per_peer: associations at a time of one peer, where the list says
+            nothing else; None for no limit. A peer is a calling AE title and, where an entry admits
+            any AE title, an address.
     """
 
     ae_title: str
@@ -160,10 +166,25 @@ def refusal_of(
     limit = peer.maximum_associations if peer is not None else None
     limit = policy.maximum_associations_per_peer if limit is None else limit
     if limit is not None:
-        of_peer = [other for other in open_now if other.calling_ae_title == facts.calling_ae_title]
-        if len(of_peer) >= limit:
+        of_peer = sum(_are_of_one_peer(policy, facts, other) for other in open_now)
+        if of_peer >= limit:
             return Refusal.TOO_MANY_OF_PEER
     return None if disk_has_room else Refusal.LOW_DISK
+
+
+def may_come_from(policy: AccessPolicy, address: str) -> bool:
+    """Whether anybody may call from an IP address."""
+    allowed = policy.allowed_calling
+    return not allowed or any(peer.may_come_from(address) for peer in allowed)
+
+
+def _are_of_one_peer(policy: AccessPolicy, one: AssociationFacts, other: AssociationFacts) -> bool:
+    """Whether two associations count together; who may take any AE title could take many."""
+    if one.calling_ae_title == other.calling_ae_title:
+        return True
+    peer = peer_of(policy, one)
+    is_anyone = peer is not None and peer.ae_title is None
+    return is_anyone and one.peer_address == other.peer_address and peer_of(policy, other) is peer
 
 
 def printable_ae_title(title: str | None) -> str:

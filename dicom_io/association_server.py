@@ -17,19 +17,28 @@ from typing import Any, Final
 
 from pynetdicom.association import Association
 
-from dicom_io.bounded_association import receive_exactly
+from dicom_io.bounded_association import abort_association, receive_exactly
 
 _LOG = logging.getLogger(__name__)
 
 _PDU_HEADER_BYTES: Final = 6
 _ASSOCIATE_REQUEST: Final = 0x01
-# 128 presentation contexts with every transfer syntax there is take about 150 KB.
-_LONGEST_ASSOCIATE_REQUEST: Final = 1 << 20
+# 128 presentation contexts with every transfer syntax there is take about 150 KB. Whatever comes is
+# taken apart before it is known who asks, at about half a second for a megabyte.
+_LONGEST_ASSOCIATE_REQUEST: Final = 1 << 18
 _ABORT_UNEXPECTED_PDU: Final = b"\x07\x00\x00\x00\x00\x04\x00\x00\x02\x02"  # PS3.8 9.3.8
-_ABORT_SECONDS: Final = 2.0
+_LAST_WORDS_SECONDS: Final = 2.0
+
+# What the system says where a peer has hung up; nobody is told of health checks.
+_GONE: Final = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 
 OpenAssociation = Callable[[socket.socket, bytes], Association]
 AssociationEnded = Callable[[Association], None]
+HandshakeFailed = Callable[[str, ssl.SSLError], None]
+
+
+def _by_address(address: str) -> str:
+    return address
 
 
 class AssociationServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
@@ -39,9 +48,12 @@ class AssociationServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
         address: where to listen; port 0 takes a free one.
         open_association: makes an association of a connection and what was read of it.
         association_ended: called exactly once for each association, after its last event.
+        handshake_failed: called with the address of a peer with which no TLS could be agreed on.
         maximum_connections: TCP connections at a time; what is beyond is closed at once.
         maximum_half_open_per_address: connections at a time of one address that have not requested
             an association yet; what is beyond is closed at once.
+        shares_with: gives for an address the name under which its half-open connections are
+            counted; addresses of one name share what one address may have.
         request_timeout_seconds: time for TLS handshake and A-ASSOCIATE-RQ together.
         network_timeout_seconds: longest wait for a peer that takes no data.
         maximum_association_seconds: after this time an association is aborted.
@@ -58,8 +70,10 @@ class AssociationServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
         *,
         open_association: OpenAssociation,
         association_ended: AssociationEnded,
+        handshake_failed: HandshakeFailed,
         maximum_connections: int,
         maximum_half_open_per_address: int,
+        shares_with: Callable[[str], str] = _by_address,
         request_timeout_seconds: float,
         network_timeout_seconds: float,
         maximum_association_seconds: float,
@@ -69,8 +83,10 @@ class AssociationServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self.address_family = family
         self._open_association = open_association
         self._association_ended = association_ended
+        self._handshake_failed = handshake_failed
         self._free_connections = threading.BoundedSemaphore(maximum_connections)
         self._half_open = _HalfOpen(maximum_half_open_per_address)
+        self._shares_with = shares_with
         self._request_timeout_seconds = request_timeout_seconds
         self._network_timeout_seconds = network_timeout_seconds
         self._maximum_association_seconds = maximum_association_seconds
@@ -92,9 +108,9 @@ class AssociationServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
             self._nothing_open.wait_for(lambda: not self._open, timeout=grace_seconds)
             remaining = list(self._open)
         for association in remaining:
-            _abort(association)
+            abort_association(association)
         with self._nothing_open:
-            self._nothing_open.wait_for(lambda: not self._open, timeout=2 * _ABORT_SECONDS)
+            self._nothing_open.wait_for(lambda: not self._open, timeout=2 * _LAST_WORDS_SECONDS)
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept a connection; answers are small, so they must not wait for more (Nagle)."""
@@ -104,11 +120,12 @@ class AssociationServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Whether there is room for one more connection, of this address and in all."""
-        if not self._half_open.enter(client_address[0]):
+        name = self._shares_with(client_address[0])
+        if not self._half_open.enter(name):
             return False
         if self._free_connections.acquire(blocking=False):
             return True
-        self._half_open.leave(client_address[0])
+        self._half_open.leave(name)
         return False
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -116,7 +133,7 @@ class AssociationServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
         try:
             super().process_request(request, client_address)
         except BaseException:
-            self._half_open.leave(client_address[0])
+            self._half_open.leave(self._shares_with(client_address[0]))
             self._free_connections.release()
             raise
 
@@ -129,17 +146,22 @@ class AssociationServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
                 connection = self._secured(connection)
                 first_pdu = _read_associate_request(connection, deadline)
             finally:
-                self._half_open.leave(client_address[0])
+                self._half_open.leave(self._shares_with(client_address[0]))
             if first_pdu:
                 connection.settimeout(self._network_timeout_seconds)
                 self._serve(self._open_association(connection, first_pdu))
-        except OSError as cause:
+        except OSError as cause:  # ssl's errors are among them
             _LOG.debug("connection from %s ended: %s", client_address[0], type(cause).__name__)
+            self._tell_of_handshake(client_address[0], cause)
         except Exception:  # noqa: BLE001 - one bad connection must not show in any other
             _LOG.exception("connection from %s failed", client_address[0])
         finally:
             self.shutdown_request(connection)
             self._free_connections.release()
+
+    def _tell_of_handshake(self, address: str, cause: OSError) -> None:
+        if isinstance(cause, ssl.SSLError) and not isinstance(cause, _GONE):
+            self._handshake_failed(address, cause)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log what went wrong before a connection had its thread."""
@@ -160,9 +182,9 @@ class AssociationServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
             association.join(self._maximum_association_seconds)
             if association.is_alive():
                 _LOG.warning("an association exceeded its total time and is aborted")
-                _abort(association)
+                abort_association(association)
                 association.join()
-            association.dul.join(_ABORT_SECONDS)
+            association.dul.join(_LAST_WORDS_SECONDS)
         finally:
             try:
                 self._association_ended(association)
@@ -173,10 +195,10 @@ class AssociationServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
 
 
 class _HalfOpen:
-    """Counts connections by address until they have requested an association.
+    """Counts connections by who opened them until they have requested an association.
 
     Args:
-        limit: most of one address; nobody who says nothing can use up the connections of others.
+        limit: most of one; nobody who says nothing can use up the connections of others.
     """
 
     def __init__(self, limit: int) -> None:
@@ -184,20 +206,20 @@ class _HalfOpen:
         self._count: Counter[str] = Counter()
         self._lock = threading.Lock()
 
-    def enter(self, address: str) -> bool:
-        """Count a new connection; False if its address has too many."""
+    def enter(self, name: str) -> bool:
+        """Count a new connection; False if there are too many of this name."""
         with self._lock:
-            if self._count[address] >= self._limit:
+            if self._count[name] >= self._limit:
                 return False
-            self._count[address] += 1
+            self._count[name] += 1
             return True
 
-    def leave(self, address: str) -> None:
+    def leave(self, name: str) -> None:
         """Count a connection no more."""
         with self._lock:
-            self._count[address] -= 1
-            if self._count[address] <= 0:
-                del self._count[address]
+            self._count[name] -= 1
+            if self._count[name] <= 0:
+                del self._count[name]
 
 
 def _read_associate_request(connection: socket.socket, deadline: float) -> bytes:
@@ -211,23 +233,3 @@ def _read_associate_request(connection: socket.socket, deadline: float) -> bytes
         return b""
     request = receive_exactly(connection, _PDU_HEADER_BYTES + length, deadline, header)
     return bytes(request) if len(request) == _PDU_HEADER_BYTES + length else b""
-
-
-def _abort(association: Association) -> None:
-    """Abort with an A-ABORT if the peer listens, and by cutting the connection if it does not."""
-    cut = threading.Timer(_ABORT_SECONDS, _cut_connection, [association])
-    cut.start()
-    try:
-        association.abort(block=True)
-        association.kill()
-    finally:
-        cut.cancel()
-
-
-def _cut_connection(association: Association) -> None:
-    wire = association.dul.socket.socket if association.dul.socket else None
-    if wire is not None:
-        try:
-            wire.shutdown(socket.SHUT_RDWR)
-        except OSError as cause:
-            _LOG.debug("the connection was closed already: %s", cause)

@@ -6,6 +6,7 @@ nobody reads. Here every one of them has a limit, and a PDU that began must end 
 
 import logging
 import socket
+import threading
 import time
 from copy import deepcopy
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ _SLOWEST_BYTES_PER_SECOND: Final = 1 << 15
 _IDLE: Final = "Sta1"  # PS3.8 table 9-1: no connection
 _LOOK_EVERY_SECONDS: Final = 0.05
 _INVALID_PDU: Final = "Evt19"  # PS3.8 table 9-10: the state machine answers it with an A-ABORT
-
+_ABORT_SECONDS: Final = 2.0
 
 _Primitive = A_ASSOCIATE | A_RELEASE | A_ABORT | A_P_ABORT
 
@@ -93,7 +94,7 @@ def open_association(
     Returns:
         An association that is not started yet.
     """
-    association = Association(entity, "acceptor")
+    association = _GuardedAssociation(entity, "acceptor")
     association.dul = _QuietProvider(association)
     # The timers belong to the provider, so they are set anew.
     association.acse_timeout = entity.acse_timeout
@@ -109,6 +110,42 @@ def open_association(
     acceptor.address_info = AddressInformation.from_tuple(connection.getsockname())
     requestor.address_info = AddressInformation.from_tuple(connection.getpeername())
     return association
+
+
+def abort_association(association: Association) -> None:
+    """Abort with an A-ABORT if the peer listens, and by cutting the connection if it does not."""
+    cut = threading.Timer(_ABORT_SECONDS, _cut_connection, [association])
+    cut.start()
+    try:
+        association.abort(block=True)
+        association.kill()
+    finally:
+        cut.cancel()
+
+
+def _cut_connection(association: Association) -> None:
+    wire = association.dul.socket.socket if association.dul.socket else None
+    if wire is not None:
+        try:
+            wire.shutdown(socket.SHUT_RDWR)
+        except OSError as cause:
+            _LOG.debug("the connection was closed already: %s", cause)
+
+
+class _GuardedAssociation(Association):
+    """An association that a request which cannot be negotiated aborts, and does not break.
+
+    pynetdicom raises on what it does not expect in a request, e.g. a presentation context without
+    transfer syntax; its thread would end without a word, and the peer would wait.
+    """
+
+    def run_reactor(self) -> None:
+        """Serve the association until its end."""
+        try:
+            super().run_reactor()
+        except Exception as cause:  # noqa: BLE001 - a thread has nobody to tell
+            _LOG.debug("an association could not be served: %s", type(cause).__name__)
+            abort_association(self)
 
 
 class _QuietProvider(DULServiceProvider):
@@ -141,7 +178,8 @@ class _QuietProvider(DULServiceProvider):
         try:
             super().run_reactor()
         except Exception as cause:  # noqa: BLE001 - a thread has nobody to tell
-            _LOG.info("an association broke the protocol: %s", type(cause).__name__)
+            # Anybody can get here, as often as he likes: not for a log that is kept.
+            _LOG.debug("an association broke the protocol: %s", type(cause).__name__)
 
 
 class _BoundedSocket(AssociationSocket):

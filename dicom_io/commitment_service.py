@@ -9,13 +9,14 @@ it is tried again, also after a restart.
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, Self
+from typing import Final, Self, cast
 from weakref import WeakValueDictionary
 
 from pydicom import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import build_role, evt
 from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import N_ACTION, N_EVENT_REPORT
 from pynetdicom.presentation import build_context
 
 from dicom_io.access_control import AssociationFacts
@@ -34,6 +35,7 @@ from dicom_io.storage_commitment import (
     dataset_of_result,
     event_type_of,
     request_from,
+    require_sane_size,
     result_from,
 )
 
@@ -43,10 +45,12 @@ _SUCCESS: Final = 0x0000
 _PROCESSING_FAILURE: Final = 0x0110
 _INVALID_ARGUMENT: Final = 0x0115
 _NO_SUCH_ACTION: Final = 0x0123
+_NOT_AUTHORIZED: Final = 0x0124
 _RESOURCE_LIMITATION: Final = 0x0213
 _REPORTS_AT_A_TIME: Final = 4
 _RESPONSE_GOES_FIRST_SECONDS: Final = 0.2
-_SYNTAXES: Final[list[str | UID]] = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
+# Not deflated: pynetdicom would inflate whatever a few bytes stand for.
+COMMITMENT_SYNTAXES: Final[list[str | UID]] = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 
 Answer = tuple[int, Dataset | None]
 
@@ -89,19 +93,25 @@ class CommitmentService:
             self._looking.join()
         self._reporting.shutdown(wait=True, cancel_futures=True)
 
-    def answer_request(self, event: evt.Event, association: AssociationFacts) -> Answer:
+    def answer_request(
+        self, event: evt.Event, association: AssociationFacts, *, may_ask: bool = True
+    ) -> Answer:
         """Answer an N-ACTION request; nothing but a status leaves.
 
         Args:
             event: the request.
             association: where it came in.
+            may_ask: whether the requestor has the right to; who may send nothing has not.
 
         Returns:
             The status, and no reply.
         """
         if event.action_type != REQUEST_COMMITMENT:
             return _NO_SUCH_ACTION, None
+        if not may_ask:
+            return _NOT_AUTHORIZED, None
         try:
+            require_sane_size(cast(N_ACTION, event.request).ActionInformation)
             request = request_from(event.action_information)
         except Exception as cause:  # noqa: BLE001 - pydicom raises anything on a hostile dataset
             _LOG.warning("malformed storage commitment request: %s", type(cause).__name__)
@@ -118,6 +128,7 @@ class CommitmentService:
     def take_report(self, event: evt.Event, association: AssociationFacts) -> Answer:
         """Take an N-EVENT-REPORT with the answer to a request of ours; only a status leaves."""
         try:
+            require_sane_size(cast(N_EVENT_REPORT, event.request).EventInformation)
             result = result_from(event.event_information)
         except Exception as cause:  # noqa: BLE001 - pydicom raises anything on a hostile dataset
             _LOG.warning("malformed storage commitment report: %s", type(cause).__name__)
@@ -206,7 +217,7 @@ def report_commitment(result: CommitmentResult, remote: RemoteAE) -> None:
     Raises:
         AssociationFailed: the requestor was not reached or did not take the report.
     """
-    contexts = [build_context(PUSH_MODEL, _SYNTAXES)]
+    contexts = [build_context(PUSH_MODEL, COMMITMENT_SYNTAXES)]
     roles = [build_role(PUSH_MODEL, scu_role=False, scp_role=True)]
     with requested_association(remote, contexts, roles=roles) as association:
         if not association.is_established or not _send_report(association, result):
@@ -234,6 +245,7 @@ def request_commitment(
 
     def on_report(event: evt.Event) -> Answer:
         try:
+            require_sane_size(cast(N_EVENT_REPORT, event.request).EventInformation)
             report = result_from(event.event_information)
         except Exception:  # noqa: BLE001 - pydicom raises anything on a hostile dataset
             return _INVALID_ARGUMENT, None
@@ -242,7 +254,7 @@ def request_commitment(
             reported.set()
         return _SUCCESS, None
 
-    contexts = [build_context(PUSH_MODEL, _SYNTAXES)]
+    contexts = [build_context(PUSH_MODEL, COMMITMENT_SYNTAXES)]
     handlers = [(evt.EVT_N_EVENT_REPORT, on_report)]
     with requested_association(remote, contexts, handlers=handlers) as association:
         if not association.is_established:

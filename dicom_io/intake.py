@@ -44,4 +44,4 @@ class Intake(Protocol):
         """An accepted association is over, after its last instance; called once for each."""
 
     def association_refused(self, association: AssociationFacts, reason: Refusal) -> None:
-        """An association was refused."""
+        """An association was refused; where TLS failed, nobody has said a name yet."""

@@ -6,6 +6,7 @@ An instance's way: bytes off the network -> checks -> fsync'd file -> ``Intake.i
 
 import logging
 import socket
+import ssl
 import threading
 import uuid
 from collections.abc import Callable
@@ -13,23 +14,17 @@ from datetime import UTC, datetime
 from typing import Final, Self, cast
 
 from pydicom import Dataset
-from pydicom.uid import UID
 from pynetdicom import evt
-from pynetdicom._handlers import (
-    standard_dimse_recv_handler,
-    standard_dimse_sent_handler,
-    standard_pdu_recv_handler,
-    standard_pdu_sent_handler,
-)
-from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 
+from dicom_io.acceptor_entity import acceptor_entity, silence_pynetdicom
 from dicom_io.access_control import (
     AccessPolicy,
     AllowedPeer,
     AssociationFacts,
     Refusal,
+    may_come_from,
     peer_of,
     printable_ae_title,
     refusal_of,
@@ -41,11 +36,9 @@ from dicom_io.errors import SettingsError
 from dicom_io.intake import Intake, ReceivedInstance
 from dicom_io.listener_configuration import ListenerConfiguration
 from dicom_io.storage import InstanceStore
-from dicom_io.storage_commitment import PUSH_MODEL
 from dicom_io.storage_service import SUCCESS, StorageService
 from dicom_io.tls import ReloadingContext, TlsFiles, acceptor_context
-from dicom_io.transfer_syntaxes import CHEST_STORAGE_CLASSES, decodable_transfer_syntaxes
-from dicom_io.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_io.transfer_syntaxes import CHEST_STORAGE_CLASSES
 
 __all__ = [
     "AllowedPeer",
@@ -60,15 +53,7 @@ __all__ = [
 
 _LOG = logging.getLogger(__name__)
 
-VERIFICATION: Final = UID("1.2.840.10008.1.1")
-
-# pynetdicom describes every PDU for its own log, at a cost, whether anyone listens or not.
-_PYNETDICOM_LOGGING: Final = (
-    (evt.EVT_DIMSE_RECV, standard_dimse_recv_handler),
-    (evt.EVT_DIMSE_SENT, standard_dimse_sent_handler),
-    (evt.EVT_PDU_RECV, standard_pdu_recv_handler),
-    (evt.EVT_PDU_SENT, standard_pdu_sent_handler),
-)
+_STRANGERS: Final = "strangers"
 
 
 class Listener:
@@ -105,10 +90,7 @@ class Listener:
             maximum_pdu_bytes=configuration.longest_pdu_bytes,
             network_timeout_seconds=configuration.idle_timeout_seconds,
         )
-        self._entity = _application_entity(configuration)
-        if commitment is not None:
-            # Both roles: peers ask us, and report to us what we asked them.
-            self._entity.add_supported_context(PUSH_MODEL, scu_role=True, scp_role=True)
+        self._entity = acceptor_entity(configuration, commits=commitment is not None)
         self._accepted: dict[Association, AssociationFacts] = {}
         self._lock = threading.Lock()
         self._server: AssociationServer | None = None
@@ -151,8 +133,10 @@ class Listener:
                 (configuration.host, configuration.port),
                 open_association=self._open_association,
                 association_ended=self._association_ended,
+                handshake_failed=self._on_handshake_failed,
                 maximum_connections=configuration.maximum_connections,
                 maximum_half_open_per_address=configuration.maximum_half_open_per_address,
+                shares_with=self._shares_with,
                 request_timeout_seconds=configuration.association_timeout_seconds,
                 network_timeout_seconds=configuration.idle_timeout_seconds,
                 maximum_association_seconds=configuration.maximum_association_seconds,
@@ -186,8 +170,7 @@ class Listener:
         association = open_association(
             self._entity, connection, first_pdu, self._entity.supported_contexts, self._limits
         )
-        for event, handler in _PYNETDICOM_LOGGING:
-            association.unbind(event, handler)
+        silence_pynetdicom(association)
         association.bind(evt.EVT_REQUESTED, self._on_requested)
         association.bind(evt.EVT_C_ECHO, _on_c_echo)
         association.bind(evt.EVT_C_STORE, self._on_c_store)
@@ -218,6 +201,19 @@ class Listener:
             facts.called_ae_title,
             facts.peer_address,
         )
+        self._tell(lambda: self._intake.association_refused(facts, refusal))
+
+    def _shares_with(self, address: str) -> str:
+        """Addresses that nobody may call from share what one address may have half open."""
+        return address if may_come_from(self._policy, address) else _STRANGERS
+
+    def _on_handshake_failed(self, address: str, cause: ssl.SSLError) -> None:
+        is_untrusted = isinstance(cause, ssl.SSLCertVerificationError) or (
+            cause.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE"
+        )
+        refusal = Refusal.NO_TRUSTED_CERTIFICATE if is_untrusted else Refusal.NO_TLS
+        # Nobody has given a name yet.
+        facts = AssociationFacts(str(uuid.uuid4()), "", "", address, datetime.now(UTC))
         self._tell(lambda: self._intake.association_refused(facts, refusal))
 
     def _admit(self, association: Association, facts: AssociationFacts) -> Refusal | None:
@@ -258,8 +254,10 @@ class Listener:
         return self._storage.answer(event, self._accepted[event.assoc])
 
     def _on_n_action(self, event: evt.Event) -> Answer:
+        facts = self._accepted[event.assoc]
+        peer = peer_of(self._policy, facts)
         return cast(CommitmentService, self._commitment).answer_request(
-            event, self._accepted[event.assoc]
+            event, facts, may_ask=peer is None or peer.may_send
         )
 
     def _on_n_event_report(self, event: evt.Event) -> Answer:
@@ -272,23 +270,7 @@ class Listener:
         try:
             call()
         except Exception as cause:  # noqa: BLE001 - the association is over either way
-            _LOG.error("the end of an association was not recorded: %s", type(cause).__name__)
-
-
-def _application_entity(configuration: ListenerConfiguration) -> ApplicationEntity:
-    entity = ApplicationEntity(configuration.ae_title.strip())
-    entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
-    entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    entity.maximum_pdu_size = configuration.maximum_pdu_size
-    # The access policy counts; pynetdicom would count those that are only asking as well.
-    entity.maximum_associations = configuration.maximum_connections
-    entity.acse_timeout = configuration.association_timeout_seconds
-    entity.dimse_timeout = configuration.idle_timeout_seconds
-    entity.network_timeout = configuration.idle_timeout_seconds
-    for storage_class in CHEST_STORAGE_CLASSES:
-        entity.add_supported_context(storage_class, list(decodable_transfer_syntaxes()))
-    entity.add_supported_context(VERIFICATION)
-    return entity
+            _LOG.error("what became of an association was not recorded: %s", type(cause).__name__)
 
 
 def _facts_of(association: Association) -> AssociationFacts:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Final, Protocol
 
 from pydicom import Dataset
@@ -23,6 +24,8 @@ NO_SUCH_INSTANCE: Final = 0x0112
 CLASS_INSTANCE_CONFLICT: Final = 0x0119
 
 _MOST_REFERENCES: Final = 10_000
+_LONGEST_REFERENCE: Final = 256  # an item with two UIDs of 64 characters, and a reason
+_ITEM: Final = b"\xfe\xff\x00\xe0"  # (FFFE,E000) in little endian; no UID holds these bytes
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,24 @@ class CommitmentRegister(Protocol):
         Raises:
             ValueError: we asked no such question, or not this peer.
         """
+
+
+def require_sane_size(encoded: BytesIO | None) -> None:
+    """Refuse action or event information that would cost much to take apart.
+
+    Decoding makes a thousand bytes of an empty item of eight, so it is too late to count then.
+
+    Args:
+        encoded: the dataset as it came, in little endian and not deflated; None without one.
+
+    Raises:
+        ValueError: it is longer, or has more items, than any question that is answered.
+    """
+    content = b"" if encoded is None else encoded.getvalue()
+    if len(content) > 2 * _MOST_REFERENCES * _LONGEST_REFERENCE:
+        raise ValueError("the dataset is too long")
+    if content.count(_ITEM) > 2 * _MOST_REFERENCES:
+        raise ValueError("the dataset has too many items")
 
 
 def request_from(information: Dataset) -> CommitmentRequest:

@@ -115,7 +115,7 @@ def _activity(entry: LogEntry, node: ThisNode) -> AuditMessage:
 
 
 def _alert(entry: LogEntry, node: ThisNode) -> AuditMessage:
-    calling = str(entry.detail.get("calling") or "unknown")
+    calling = str(entry.detail.get("calling") or "") or None  # nobody's name where TLS failed
     host = str(entry.detail.get("host") or "")
     return AuditMessage(
         SECURITY_ALERT,
@@ -123,12 +123,12 @@ def _alert(entry: LogEntry, node: ThisNode) -> AuditMessage:
         entry.at,
         (
             node.taking_part(is_requestor=True),
-            ActiveParticipant(calling, False, None, calling, host),
+            ActiveParticipant(calling or "unknown", False, None, calling, host),
         ),
         event_type=NODE_AUTHENTICATION,
         outcome=Outcome.MINOR_FAILURE,
         outcome_description=f"association refused: {entry.detail.get('reason')}",
-        alerting_node=host or calling,
+        alerting_node=host or calling or "unknown",
     )
 
 

@@ -7,6 +7,11 @@ from pathlib import Path
 from dicom_io.tls import TlsFiles
 from tests.programs import require_program
 
+_NEW_KEY = {
+    "ec": ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+    "rsa": ("-newkey", "rsa:2048"),
+}
+
 
 @dataclass(frozen=True)
 class Authority:
@@ -18,28 +23,32 @@ class Authority:
     def certificate(self) -> Path:
         return self.folder / "authority.pem"
 
-    def issue(self, name: str, *, days: int = 2, host: str = "127.0.0.1") -> TlsFiles:
-        """Certificate and key for a peer; negative days give one that has expired."""
-        key, request, certificate = (self.folder / f"{name}.{end}" for end in ("key", "csr", "pem"))
+    def issue(
+        self, name: str, *, days: int = 2, host: str = "127.0.0.1", key: str = "ec"
+    ) -> TlsFiles:
+        """Certificate and key (``ec`` or ``rsa``) for a peer; negative days: it has expired."""
+        private_key, request, certificate = (
+            self.folder / f"{name}.{end}" for end in ("key", "csr", "pem")
+        )
         extensions = self.folder / f"{name}.ext"
         extensions.write_text(f"subjectAltName=IP:{host}\n")
         _openssl(
-            *("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
-            *("-subj", f"/CN={name}", "-keyout", key, "-out", request),
+            *("req", "-new", *_NEW_KEY[key], "-nodes"),
+            *("-subj", f"/CN={name}", "-keyout", private_key, "-out", request),
         )
         _openssl(
             *("x509", "-req", "-in", request, "-CA", self.certificate, "-days", str(days)),
             *("-CAkey", self.folder / "authority.key", "-CAcreateserial", "-extfile", extensions),
             *("-out", certificate),
         )
-        return TlsFiles(certificate=certificate, private_key=key, trusted=self.certificate)
+        return TlsFiles(certificate=certificate, private_key=private_key, trusted=self.certificate)
 
 
 def create_authority(folder: Path) -> Authority:
     """A new authority that trusts nobody and is trusted by whoever is told to."""
     folder.mkdir(parents=True, exist_ok=True)
     _openssl(
-        *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
+        *("req", "-x509", *_NEW_KEY["ec"], "-nodes"),
         *("-subj", f"/CN={folder.name}", "-days", "2"),
         *("-keyout", folder / "authority.key", "-out", folder / "authority.pem"),
     )

@@ -1,15 +1,24 @@
 import threading
 import time
 from dataclasses import dataclass, field
+from io import BytesIO
 
 import pytest
 import requests
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import Dataset
-from pydicom.uid import generate_uid
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    generate_uid,
+)
+from pynetdicom import AE
+from pynetdicom.dimse_primitives import N_ACTION
 from pynetdicom.presentation import build_context
 
+from dicom_io.access_control import AllowedPeer
 from dicom_io.commitment_service import (
     CommitmentService,
     report_commitment,
@@ -17,6 +26,7 @@ from dicom_io.commitment_service import (
 )
 from dicom_io.errors import AssociationFailed
 from dicom_io.listener import Listener, ListenerConfiguration
+from dicom_io.part10 import encode_dataset
 from dicom_io.remote import RemoteAE, requested_association
 from dicom_io.sender import send
 from dicom_io.storage import InstanceStore
@@ -35,7 +45,7 @@ from dicom_io.storage_commitment import (
     request_from,
     result_from,
 )
-from tests.dicom_io.peers import DX, RecordingIntake, radiograph
+from tests.dicom_io.peers import DX, RecordingIntake, radiograph, status_of_answer
 from tests.orthanc import running_orthanc
 
 KEPT = InstanceReference(str(DX), "2.25.1000001")
@@ -281,3 +291,62 @@ def finished_report(url: str) -> dict:
             return report
         assert time.monotonic() < deadline, report
         time.sleep(0.05)
+
+
+def request_sent(listener, information: bytes, syntax: UID, calling: str = "MODALITY") -> int:
+    """Ask for commitment by any bytes; the status of the answer."""
+    entity = AE(calling)
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 20
+    entity.add_requested_context(PUSH_MODEL, syntax)
+    association = entity.associate("127.0.0.1", listener.port)
+    assert association.is_established
+    request = N_ACTION()
+    request.MessageID, request.ActionTypeID = 1, 1
+    request.RequestedSOPClassUID, request.RequestedSOPInstanceUID = PUSH_MODEL, PUSH_MODEL_INSTANCE
+    request.ActionInformation = BytesIO(information)
+    context_id = association.accepted_contexts[0].context_id
+    answer = status_of_answer(association, lambda: association.dimse.send_msg(request, context_id))
+    association.release()
+    return answer
+
+
+def test_a_request_is_not_taken_deflated_since_a_few_bytes_may_stand_for_gigabytes(listen):
+    entity = AE("MODALITY")
+    entity.add_requested_context(PUSH_MODEL, [DeflatedExplicitVRLittleEndian])
+    association = entity.associate("127.0.0.1", listen(Register()).port)
+    assert not association.accepted_contexts
+    association.abort()
+
+
+@pytest.mark.parametrize(
+    "information",
+    [
+        b"\x08\x00\x99\x11SQ\0\0\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\0\0\0\0" * 300_000,
+        b"\x09\x00\x01\x10UN\0\0\x00\x00\x80\0" + bytes(8 << 20),
+    ],
+    ids=["300,000 empty items", "8 MiB of nothing"],
+)
+def test_a_request_that_would_cost_much_to_take_apart_is_refused_unseen(
+    listen, monkeypatch, information
+):
+    taken_apart = []
+    monkeypatch.setattr(
+        "dicom_io.commitment_service.request_from", lambda found: taken_apart.append(found)
+    )
+    assert request_sent(listen(Register()), information, ExplicitVRLittleEndian) == 0x0115
+    assert taken_apart == []
+
+
+def test_a_request_for_as_many_instances_as_are_answered_is_taken(listen):
+    register = Register()
+    references = [InstanceReference(str(DX), f"2.25.{10**40 + n}") for n in range(10_000)]
+    information = encode_dataset(dataset_of_request(asked(*references)), ExplicitVRLittleEndian)
+    assert request_sent(listen(register), information, ExplicitVRLittleEndian) == 0x0000
+
+
+def test_who_may_not_send_may_not_ask_what_is_here(listen):
+    peers = (AllowedPeer("PACS", may_send=False), AllowedPeer("CT1"))
+    listener = listen(Register(), allowed_calling=peers)
+    information = encode_dataset(dataset_of_request(asked(KEPT)), ExplicitVRLittleEndian)
+    for calling, status in (("PACS", 0x0124), ("CT1", 0x0000)):
+        assert request_sent(listener, information, ExplicitVRLittleEndian, calling) == status

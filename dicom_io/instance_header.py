@@ -16,7 +16,8 @@ from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID
 
-_UID_SYNTAX: Final = re.compile(r"[0-9.]{1,64}", re.ASCII)
+_UID_SYNTAX: Final = re.compile(r"[0-9]+(\.[0-9]+)*", re.ASCII)
+_UID_LENGTH: Final = 64
 _LAST_TAG: Final = Tag("SeriesInstanceUID")
 _IDENTIFIERS: Final = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 # Where a dataset is deflated, only so much of it is inflated: the head of any radiograph fits.
@@ -43,11 +44,16 @@ class InstanceIdentifiers:
 
 
 def is_uid(text: object) -> bool:
-    """Whether a value has the characters and the length of a UID (PS3.5 9.1).
+    """Whether a value has the form and the length of a UID (PS3.5 9.1).
 
-    Components with leading zeros are let pass: devices send them, and they do no harm.
+    Components with leading zeros are let pass: devices send them, and they do no harm. Empty ones
+    are not: ``..`` has a meaning in paths and URLs.
     """
-    return isinstance(text, str) and _UID_SYNTAX.fullmatch(text) is not None
+    return (
+        isinstance(text, str)
+        and len(text) <= _UID_LENGTH
+        and _UID_SYNTAX.fullmatch(text) is not None
+    )
 
 
 def read_identifiers(encoded_dataset: bytes, transfer_syntax_uid: str) -> InstanceIdentifiers:

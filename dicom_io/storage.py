@@ -31,6 +31,7 @@ _ABANDONED_AFTER_SECONDS: Final = 600.0
 _LONGEST_HEADER: Final = 1024
 _META_DIGITS: Final = 16
 _PROBE_BYTES: Final = 4096
+_MOST_QUARANTINED: Final = 10_000
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ class InstanceStore:
     Args:
         root: the folder; made if it is missing.
         low_water_mark_bytes: free space on the disk that writing must leave.
-        quarantine_limit_bytes: what the quarantine may hold; beyond it nothing more is put there.
+        quarantine_limit_bytes: what the quarantine may hold; beyond it, or beyond 10,000 objects,
+            nothing more is put there.
 
     Raises:
         StorageError: the folder cannot be made.
@@ -331,8 +333,10 @@ class InstanceStore:
         digest = hashlib.sha256(content).hexdigest()
         path = self._quarantine / f"{digest}.bin"
         try:
-            held = sum(file.stat().st_size for file in self._quarantine.iterdir())
-            if held + len(content) > self.quarantine_limit_bytes:
+            sizes = [file.stat().st_size for file in self._quarantine.iterdir()]
+            if sum(sizes) + len(content) > self.quarantine_limit_bytes:
+                return None
+            if len(sizes) >= 2 * _MOST_QUARANTINED:  # each has its reason beside it
                 return None
             self._write(path, b"", content)
             self._write(path.with_suffix(".txt"), b"", reason.encode("utf-8", "replace"))

@@ -27,12 +27,12 @@ class Clock:
         return self.now
 
 
-def association(calling: str = "CT1") -> AssociationFacts:
+def association(calling: str = "CT1", host: str = "127.0.0.1") -> AssociationFacts:
     return AssociationFacts(
         association_uid=str(uuid.uuid4()),
         calling_ae_title=calling,
         called_ae_title="MULTIMIX",
-        peer_address="127.0.0.1",
+        peer_address=host,
         started=datetime(2026, 11, 23, 8, 0, tzinfo=UTC),
     )
 

@@ -265,7 +265,7 @@ def test_a_flood_of_refusals_does_not_fill_the_log(database: Database, clock: Cl
         intake.association_refused(association("INTRUDER"), Refusal.UNKNOWN_CALLING)
     for number in range(400):
         intake.association_refused(association(f"INTRUDER{number}"), Refusal.UNKNOWN_CALLING)
-    assert len(kinds(database)) <= 258
+    assert len(kinds(database)) <= 10
     clock.forward(61)
     intake.association_refused(association("INTRUDER"), Refusal.UNKNOWN_CALLING)
     with database.reading() as session:

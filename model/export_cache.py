@@ -6,6 +6,8 @@
     CACHE/VERSION/masks.rows, masks.jsonl      lung masks by content
     CACHE/VERSION/files-HASH.jsonl             the files of one export (``model.file_journal``)
     CACHE/VERSION/lock                         held by the process that reads exports
+
+All of it is its owner's alone: it holds films, and the Patient IDs by which splits are made.
 """
 
 import fcntl
@@ -23,6 +25,7 @@ from dicom_io.errors import TrainingError
 from dicom_io.pixels import PREPROCESSING_VERSION
 from model.file_journal import FileJournal
 from model.image_table import TABLE_SIDE
+from model.private_file import PRIVATE_FOLDER, private
 from model.row_store import RowStore
 
 CACHE_LAYOUT: Final = "3"
@@ -73,7 +76,8 @@ def open_cache(cache_folder: Path, console: Console) -> Iterator[ExportCache]:
     """
     folder = cache_folder / f"{PREPROCESSING_VERSION}-{CACHE_LAYOUT}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        cache_folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
         with (
             _alone_in(folder, console),
             closing(RowStore(folder, "images", _ROW_SHAPE)) as images,
@@ -91,7 +95,7 @@ def open_cache(cache_folder: Path, console: Console) -> Iterator[ExportCache]:
 def _alone_in(folder: Path, console: Console) -> Iterator[None]:
     # A POSIX lock, unlike that of flock, is not inherited by the reading processes, so that it ends
     # with this one however it ends.
-    with (folder / "lock").open("w") as lock:
+    with open(folder / "lock", "w", opener=private) as lock:
         try:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

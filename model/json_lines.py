@@ -10,6 +10,8 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from model.private_file import private
+
 Line = TypeVar("Line")
 
 
@@ -34,7 +36,7 @@ class LinesWriter:
         Raises:
             OSError: the file cannot be written.
         """
-        self._file = path.open("a+b")
+        self._file = open(path, "a+b", opener=private)  # noqa: SIM115 - until close
         self._is_synced = True
         if self._file.tell():
             self._file.seek(-1, os.SEEK_END)

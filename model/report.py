@@ -24,6 +24,7 @@ from model.dataset import load_exports
 from model.evaluate import GROUPINGS, Scored, evaluate_rows
 from model.image_table import ImageTable
 from model.predictor import Predictor
+from model.private_file import private
 from model.report_charts import (
     confusion_chart,
     dice_chart,
@@ -114,7 +115,8 @@ def write_report(
         sections,
     )
     unfinished = run / "report.html.part"
-    unfinished.write_text(text, encoding="utf-8")
+    with open(unfinished, "w", encoding="utf-8", opener=private) as file:
+        file.write(text)
     return unfinished.replace(run / "report.html")
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_io.errors import TrainingError
+from model.private_file import private
 
 Rows = NDArray[np.uint8]
 NO_ROW = -1
@@ -119,7 +120,7 @@ class RowsWriter:
             OSError: the file cannot be written.
         """
         self._row_shape = row_shape
-        self._file = path.open("ab")
+        self._file = open(path, "ab", opener=private)  # noqa: SIM115 - until close
         self.rows = self._file.tell() // (row_shape[0] * row_shape[1])
         self._file.truncate(self.rows * row_shape[0] * row_shape[1])
 

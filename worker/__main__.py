@@ -16,7 +16,7 @@ from dicom_io.result_profile import PROFILE_NAMES, profile
 from dicom_io.sender import echo
 from dicom_io.storage import InstanceStore
 from worker.clock import utc_now
-from worker.command_start import open_database, start_part
+from worker.command_start import keep_to_oneself, open_database, start_part
 from worker.commands_audit import application as audit_commands
 from worker.commands_fetch import application as fetch_commands
 from worker.commands_store import application as store_commands
@@ -171,10 +171,11 @@ def batch(
         str, typer.Option(help=f"Objects to make, of: {', '.join(PROFILE_NAMES)}.")
     ] = "seg,sc",
 ) -> None:
-    """Read a folder of DICOM files without network, broker or database."""
+    """Read a folder of DICOM files without network, broker or database; OUT is yours alone."""
     from model.predictor import Predictor
     from worker.batch import print_summary, run_batch
 
+    keep_to_oneself()
     kinds = profile([name.strip() for name in results.split(",")])
     settings = load_settings()
     predictor = Predictor.load(settings.model_directory, settings.device)

@@ -44,10 +44,10 @@ def configure_logging(settings: Settings, part: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
-    _silence_what_may_quote_patients()
+    silence_what_may_quote_patients()
 
 
-def _silence_what_may_quote_patients() -> None:
+def silence_what_may_quote_patients() -> None:
     """Keep libraries from telling what stands in a dataset.
 
     pydicom warns of a malformed value by quoting it, and pynetdicom describes what it received;

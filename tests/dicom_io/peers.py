@@ -16,13 +16,14 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
-from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.dimse_primitives import C_STORE, N_ACTION
 from pynetdicom.transport import ThreadedAssociationServer
 
 from dicom_io.access_control import AssociationFacts, Refusal
 from dicom_io.intake import ReceivedInstance
 from dicom_io.listener import Listener
 from dicom_io.part10 import encode_dataset
+from dicom_io.storage_commitment import PUSH_MODEL, PUSH_MODEL_INSTANCE, REQUEST_COMMITMENT
 
 DX = DigitalXRayImageStorageForPresentation
 Answer = Callable[[evt.Event], int | Dataset]
@@ -136,7 +137,7 @@ def status_of_answer(association: Association, send: Callable[[], None]) -> int 
     The association's own thread takes whatever comes, and would now and then take an answer from
     a caller that waits for it as well; so it is asked to pass answers on.
     """
-    answers: queue.Queue[C_STORE] = queue.Queue()
+    answers: queue.Queue[C_STORE | N_ACTION] = queue.Queue()
     association._serve_request = lambda answer, _: answers.put(answer)  # type: ignore[method-assign]
     try:
         send()
@@ -166,6 +167,18 @@ def store_bytes(
     request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = sop_class_uid, sop_instance_uid
     request.DataSet = None if dataset is None else BytesIO(dataset)
     context = association.accepted_contexts[context_number]
+    return status_of_answer(
+        association, lambda: association.dimse.send_msg(request, context.context_id)
+    )
+
+
+def action_status(association: Association, information: bytes) -> int | None:
+    """Ask for storage commitment by any bytes; the status, or None without an answer."""
+    request = N_ACTION()
+    request.MessageID, request.ActionTypeID = 1, REQUEST_COMMITMENT
+    request.RequestedSOPClassUID, request.RequestedSOPInstanceUID = PUSH_MODEL, PUSH_MODEL_INSTANCE
+    request.ActionInformation = BytesIO(information)
+    context = association.accepted_contexts[0]
     return status_of_answer(
         association, lambda: association.dimse.send_msg(request, context.context_id)
     )

@@ -209,7 +209,7 @@ def test_what_cannot_be_parsed_is_kept_and_reported_with_the_reason(
     assert stored_bytes(store, instance) == content
 
 
-@pytest.mark.parametrize("study_uid", ["", "no uid", "1" * 65, "1.2/../../etc"])
+@pytest.mark.parametrize("study_uid", ["", "no uid", "1" * 65, "1.2/../../etc", "..", "1..2"])
 def test_a_malformed_study_uid_is_reported_as_none(listen, intake, study_uid):
     film = radiograph()
     film["StudyInstanceUID"]._value = study_uid
@@ -220,7 +220,7 @@ def test_a_malformed_study_uid_is_reported_as_none(listen, intake, study_uid):
     assert "StudyInstanceUID" in instance.problem
 
 
-@pytest.mark.parametrize("uid", ["../../etc/passwd", "1.2.3\\4", "1.2 3"])
+@pytest.mark.parametrize("uid", ["../../etc/passwd", "1.2.3\\4", "1.2 3", "..", "1.2."])
 def test_a_command_with_a_malformed_uid_gets_no_success(listen, intake, uid):
     with association_with(listen()) as association:
         assert store_bytes(association, encoded(radiograph()), sop_instance_uid=uid) != SUCCESS

@@ -264,6 +264,14 @@ def test_the_quarantine_keeps_the_bytes_with_their_reason_until_it_is_full(tmp_p
     assert store.quarantine(b"y" * 900, "again") is None
 
 
+def test_the_quarantine_takes_only_so_many_objects_however_small(tmp_path, monkeypatch):
+    monkeypatch.setattr("dicom_io.storage._MOST_QUARANTINED", 3)
+    store = InstanceStore(tmp_path)
+    kept = [store.quarantine(b"%d" % number, "why") for number in range(5)]
+    assert [path is not None for path in kept] == [True, True, True, False, False]
+    assert len(list((tmp_path / "quarantine").iterdir())) == 2 * 3
+
+
 def test_an_object_that_cannot_be_encoded_is_an_error_without_its_values(store):
     film = radiograph()
     film.PatientName = "Canary^Patient"

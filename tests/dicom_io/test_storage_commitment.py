@@ -1,7 +1,6 @@
 import threading
 import time
 from dataclasses import dataclass, field
-from io import BytesIO
 
 import pytest
 import requests
@@ -15,7 +14,6 @@ from pydicom.uid import (
     generate_uid,
 )
 from pynetdicom import AE
-from pynetdicom.dimse_primitives import N_ACTION
 from pynetdicom.presentation import build_context
 
 from dicom_io.access_control import AllowedPeer
@@ -45,7 +43,7 @@ from dicom_io.storage_commitment import (
     request_from,
     result_from,
 )
-from tests.dicom_io.peers import DX, RecordingIntake, radiograph, status_of_answer
+from tests.dicom_io.peers import DX, RecordingIntake, action_status, radiograph
 from tests.orthanc import running_orthanc
 
 KEPT = InstanceReference(str(DX), "2.25.1000001")
@@ -293,6 +291,11 @@ def finished_report(url: str) -> dict:
         time.sleep(0.05)
 
 
+def elsewhere() -> Register:
+    """A register that never reports in the requestor's association, which may end at once."""
+    return Register(address=RemoteAE("NOBODY", "127.0.0.1", 1, connection_timeout_seconds=1))
+
+
 def request_sent(listener, information: bytes, syntax: UID, calling: str = "MODALITY") -> int:
     """Ask for commitment by any bytes; the status of the answer."""
     entity = AE(calling)
@@ -300,12 +303,7 @@ def request_sent(listener, information: bytes, syntax: UID, calling: str = "MODA
     entity.add_requested_context(PUSH_MODEL, syntax)
     association = entity.associate("127.0.0.1", listener.port)
     assert association.is_established
-    request = N_ACTION()
-    request.MessageID, request.ActionTypeID = 1, 1
-    request.RequestedSOPClassUID, request.RequestedSOPInstanceUID = PUSH_MODEL, PUSH_MODEL_INSTANCE
-    request.ActionInformation = BytesIO(information)
-    context_id = association.accepted_contexts[0].context_id
-    answer = status_of_answer(association, lambda: association.dimse.send_msg(request, context_id))
+    answer = action_status(association, information)
     association.release()
     return answer
 
@@ -338,7 +336,7 @@ def test_a_request_that_would_cost_much_to_take_apart_is_refused_unseen(
 
 
 def test_a_request_for_as_many_instances_as_are_answered_is_taken(listen):
-    register = Register()
+    register = elsewhere()
     references = [InstanceReference(str(DX), f"2.25.{10**40 + n}") for n in range(10_000)]
     information = encode_dataset(dataset_of_request(asked(*references)), ExplicitVRLittleEndian)
     assert request_sent(listen(register), information, ExplicitVRLittleEndian) == 0x0000
@@ -346,7 +344,7 @@ def test_a_request_for_as_many_instances_as_are_answered_is_taken(listen):
 
 def test_who_may_not_send_may_not_ask_what_is_here(listen):
     peers = (AllowedPeer("PACS", may_send=False), AllowedPeer("CT1"))
-    listener = listen(Register(), allowed_calling=peers)
+    listener = listen(elsewhere(), allowed_calling=peers)
     information = encode_dataset(dataset_of_request(asked(KEPT)), ExplicitVRLittleEndian)
     for calling, status in (("PACS", 0x0124), ("CT1", 0x0000)):
         assert request_sent(listener, information, ExplicitVRLittleEndian, calling) == status

@@ -10,10 +10,13 @@ from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE
 
 from tests.dicom_io.peers import DX, encoded, radiograph, store_bytes
+from tests.fuzz.request_items import reshaped
 
 LENGTHS: Final = (b"\0\0\0\0", b"\0\0\0\1", b"\x7f\xff\xff\xff", b"\xff\xff\xff\xff")
 _PDU_NAMES: Final = {2: "accept", 3: "reject", 4: "data", 6: "release", 7: "abort"}  # PS3.8 9.3
 _PATIENCE_SECONDS: Final = 0.1
+_RESHAPED_SHARE: Final = 0.3
+_RESHAPED_ONLY_SHARE: Final = 0.7
 SHORT_LENGTHS: Final = (b"\0\0", b"\1\0", b"\xff\xff", b"\xff\x7f")
 
 
@@ -59,6 +62,10 @@ def _pump(source: socket.socket, target: socket.socket, copy: bytearray) -> None
 def garbled(pdus: list[bytes], chance: random.Random) -> list[bytes]:
     """The same association with something wrong in it."""
     damaged = [bytearray(pdu) for pdu in pdus]
+    if chance.random() < _RESHAPED_SHARE:
+        damaged[0] = bytearray(reshaped(pdus[0], chance))
+        if chance.random() < _RESHAPED_ONLY_SHARE:
+            return [bytes(pdu) for pdu in damaged]
     # Most damage goes behind the association request, where more of the code lies.
     victims = damaged if chance.random() < 0.3 else damaged[1:]
     for _ in range(chance.randint(1, 4)):

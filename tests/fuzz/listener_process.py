@@ -10,9 +10,11 @@ import threading
 from pathlib import Path
 
 from dicom_io.access_control import AssociationFacts, Refusal
+from dicom_io.commitment_service import CommitmentService
 from dicom_io.intake import ReceivedInstance
 from dicom_io.listener import Listener, ListenerConfiguration
 from dicom_io.storage import InstanceStore
+from dicom_io.storage_commitment import CommitmentRequest, CommitmentResult, DueReport
 
 
 class CountingIntake:
@@ -38,6 +40,28 @@ class CountingIntake:
         return
 
 
+class ForgetfulRegister:
+    """Takes every question and every answer, and has nothing to report."""
+
+    def take_request(self, association: AssociationFacts, request: CommitmentRequest) -> None:
+        return
+
+    def due_reports(self) -> tuple[DueReport, ...]:
+        return ()
+
+    def result_of(self, request: CommitmentRequest) -> CommitmentResult:
+        return CommitmentResult(request.transaction_uid, ())
+
+    def reported(self, report: DueReport) -> None:
+        return
+
+    def not_reported(self, report: DueReport, reason: str) -> None:
+        return
+
+    def commitment_reported(self, association: AssociationFacts, result: CommitmentResult) -> None:
+        return
+
+
 def main() -> None:
     """Listen until standard input ends; then say what was counted."""
     configuration = ListenerConfiguration(
@@ -47,7 +71,11 @@ def main() -> None:
         maximum_object_bytes=1 << 20,
     )
     intake = CountingIntake()
-    with Listener(configuration, InstanceStore(Path(sys.argv[1])), intake) as listener:
+    store = InstanceStore(Path(sys.argv[1]))
+    with (
+        CommitmentService(ForgetfulRegister()) as commitment,
+        Listener(configuration, store, intake, commitment) as listener,
+    ):
         sys.stdout.write(f"{listener.port}\n")
         sys.stdout.flush()
         sys.stdin.read()

@@ -12,10 +12,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
 from pynetdicom import AE
+from pynetdicom.association import Association
 
-from tests.dicom_io.peers import DX, encoded, radiograph, store_bytes
+from dicom_io.part10 import encode_dataset
+from dicom_io.storage_commitment import (
+    PUSH_MODEL,
+    CommitmentRequest,
+    InstanceReference,
+    dataset_of_request,
+)
+from tests.dicom_io.peers import DX, action_status, encoded, radiograph, store_bytes
 from tests.fuzz.associations import garbled, garbled_dataset, kinds_of_answers, recorded_pdus, say
 from tests.fuzz.fuzzed_listener import MOST_GROWTH_MIB, FuzzedListener, fuzzed_listener, wait_until
 
@@ -23,10 +31,11 @@ CASES = int(os.environ.get("FUZZ_CASES", "20000"))
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
 # A dataset comes in an association that is there already, and costs a fifth of one that is not.
 ASSOCIATIONS = CASES // 5
-DATASETS = CASES - ASSOCIATIONS
+QUESTIONS = CASES // 10
+DATASETS = CASES - ASSOCIATIONS - QUESTIONS
 SENDERS = 4
 WARM_UP = 200
-THREADS_AT_REST = 4
+THREADS_AT_REST = 5
 CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.hex"))
 
 
@@ -89,14 +98,10 @@ def test_malformed_datasets_are_stored_whole_or_refused(tmp_path: Path) -> None:
     with fuzzed_listener(tmp_path) as listener:
 
         def send(number: int) -> None:
-            chance = random.Random(f"{SEED}/{number}")
-            dataset = garbled_dataset(film, chance)
-            association = own.associations.get(threading.get_ident())
-            if association is None or not association.is_established:
-                association = own.associations[threading.get_ident()] = connected(listener.port)
-            statuses[store_bytes(association, dataset)] += 1
+            dataset = garbled_dataset(film, random.Random(f"{SEED}/{number}"))
+            statuses[store_bytes(own.association(), dataset)] += 1
 
-        own = Associations()
+        own = Associations(listener.port, DX)
         campaign(listener, send, DATASETS)
     accepted, ended, stored, still_open = listener.counts
     assert (accepted, still_open) == (ended, 0)
@@ -109,6 +114,27 @@ def test_malformed_datasets_are_stored_whole_or_refused(tmp_path: Path) -> None:
     assert stored == statuses[0]
     # What was refused left no file, and what was taken lies there under its hash.
     assert not any((listener.store / "partial").iterdir())
+
+
+@pytest.mark.timeout(900)
+def test_malformed_questions_are_taken_or_refused(tmp_path: Path) -> None:
+    references = tuple(InstanceReference(str(DX), f"2.25.{number}") for number in range(3))
+    question = dataset_of_request(CommitmentRequest("2.25.7", references))
+    information = encode_dataset(question, ExplicitVRLittleEndian)
+    statuses: Counter[int | None] = Counter()
+    with fuzzed_listener(tmp_path) as listener:
+
+        def send(number: int) -> None:
+            garbled_information = garbled_dataset(information, random.Random(f"{SEED}/{number}"))
+            statuses[action_status(own.association(), garbled_information)] += 1
+
+        own = Associations(listener.port, PUSH_MODEL)
+        campaign(listener, send, QUESTIONS)
+    accepted, ended, _, still_open = listener.counts
+    assert (accepted, still_open) == (ended, 0)
+    assert "Traceback" not in listener.errors, listener.errors[-3000:]
+    assert set(statuses) == {0x0000, 0x0115}, statuses
+    assert min(statuses.values()) > QUESTIONS // 50, statuses
 
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
@@ -127,19 +153,27 @@ def test_the_corpus_of_associations_is_answered_and_leaves_nothing(
 
 
 class Associations:
-    """One association for each sending thread."""
+    """One association for each sending thread, and a new one where it has ended."""
 
-    def __init__(self) -> None:
-        self.associations: dict[int, object] = {}
+    def __init__(self, port: int, sop_class: UID) -> None:
+        self._port = port
+        self._sop_class = sop_class
+        self._of_thread: dict[int, Association] = {}
 
+    def association(self) -> Association:
+        """That of the calling thread."""
+        association = self._of_thread.get(threading.get_ident())
+        if association is None or not association.is_established:
+            association = self._of_thread[threading.get_ident()] = self._connected()
+        return association
 
-def connected(port: int):
-    entity = AE("MODALITY")
-    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 20
-    entity.add_requested_context(DX, [ExplicitVRLittleEndian])
-    association = entity.associate("127.0.0.1", port)
-    assert association.is_established
-    # Else each small object waits for the acknowledgement of its command.
-    connection = association.dul.socket.socket
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return association
+    def _connected(self) -> Association:
+        entity = AE("MODALITY")
+        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 20
+        entity.add_requested_context(self._sop_class, [ExplicitVRLittleEndian])
+        association = entity.associate("127.0.0.1", self._port)
+        assert association.is_established
+        # Else each small object waits for the acknowledgement of its command.
+        connection = association.dul.socket.socket
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return association

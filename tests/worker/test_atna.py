@@ -125,6 +125,21 @@ def test_names_from_strangers_stay_valid_xml(any_database: Database, tmp_path: P
     assert content_of(message).findall("ActiveParticipant")[1].get("UserID") == "<x a=\"&'>]]>"
 
 
+@pytest.mark.parametrize("refusal", [Refusal.NO_TRUSTED_CERTIFICATE, Refusal.NO_TLS])
+def test_a_peer_that_tls_keeps_out_is_an_alert_about_its_address(
+    any_database: Database, tmp_path: Path, refusal: Refusal
+) -> None:
+    sent: list[bytes] = []
+    forward(any_database, sent)
+    Bench(any_database, tmp_path).intake.association_refused(association(""), refusal)
+    forward(any_database, sent)
+    (message,) = map(content_of, sent)
+    assert told(message) == ("Security Alert", "E", "4", ["127.0.0.1"])
+    peer = message.findall("ActiveParticipant")[1]
+    assert (peer.get("NetworkAccessPointID"), peer.get("AlternativeUserID")) == ("127.0.0.1", None)
+    assert refusal.value in message.findtext(".//EventOutcomeDescription")
+
+
 def test_messages_go_by_udp(any_database: Database, tmp_path: Path) -> None:
     forward(any_database, [])
     Bench(any_database, tmp_path).receive(chest_film("1.2.3"))

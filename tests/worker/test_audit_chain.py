@@ -115,6 +115,25 @@ def test_a_log_that_was_rewritten_as_a_whole_lacks_the_noted_head(any_database: 
     assert (report.noted_head_found, report.intact) == (False, False)
 
 
+def test_a_log_that_was_cut_off_without_a_trace_lacks_the_noted_head(
+    any_database: Database,
+) -> None:
+    write(any_database, 5)
+    chain_new_entries(any_database)
+    noted = report_of(any_database).head
+    for table, statement in (
+        ("events", "DELETE FROM events WHERE event_key > 3"),
+        ("event_links", "DELETE FROM event_links WHERE position > 3"),
+        ("log_cursors", "UPDATE log_cursors SET position = 3 WHERE reader = 'chain'"),
+    ):
+        assert report_of(any_database).intact is (table == "events")
+        tamper(any_database, table, statement)
+    # Who owns the database can cut it so that it fits; what was noted elsewhere tells.
+    assert report_of(any_database).broken is None
+    report = report_of(any_database, noted)
+    assert (report.noted_head_found, report.intact) == (False, False)
+
+
 @pytest.mark.interop
 def test_an_entry_that_is_committed_late_comes_later_and_breaks_nothing(
     postgres_url: str,

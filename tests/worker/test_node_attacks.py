@@ -35,7 +35,7 @@ from worker.tables import Event, Instance, Study
 
 CONNECTS = 10_000
 MIB = 1 << 20
-WELL_FORMED = re.compile(rb"[0-9.]{1,64}")
+WELL_FORMED = re.compile(rb"(?=.{1,64}$)[0-9]+(\.[0-9]+)*")
 STRANGER = "STRANGER"
 
 
@@ -261,6 +261,10 @@ def test_all_that_the_node_writes_is_for_the_node_alone(node: RunningNode) -> No
     film = phantom_dataset(draw_phantom(6, 256, 256))
     node.send(film)
     node.wait_for(film.StudyInstanceUID, "done", "failed")
+    written = {path.name for path in home_of(node).rglob("*")}
+    assert {"node.sqlite", "node.sqlite-wal", "url", "valkey.conf"} <= written
+    assert any(name.endswith(".aof") for name in written)
+    assert any(name.endswith(".dcm") for name in written)
     open_to_others = {
         str(path.relative_to(home_of(node))): oct(stat.S_IMODE(path.lstat().st_mode))
         for path in (home_of(node), *home_of(node).rglob("*"))

@@ -1,5 +1,6 @@
 """A node that speaks TLS with everyone: modality, PACS and broker; certificates are renewed."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
+from dicom_io.access_control import Refusal
 from dicom_io.errors import AssociationFailed
 from dicom_io.phantom import draw_phantom, phantom_dataset
 from dicom_io.sender import echo, send
@@ -95,6 +97,9 @@ def test_the_whole_path_over_tls_with_a_certificate_renewed_on_the_way(
     ):
         with pytest.raises(AssociationFailed):
             echo(replace(node.address, association_timeout_seconds=2))
+        foreign = replace(stranger.issue("foreign"), trusted=hospital.certificate)
+        with pytest.raises(AssociationFailed):
+            echo(replace(node.address, tls=foreign, association_timeout_seconds=2))
         known = replace(node.address, tls=modality)
         chest = phantom_dataset(draw_phantom(31, 256, 256))
         assert [outcome.status for outcome in send([chest], known)] == [0x0000]
@@ -111,6 +116,14 @@ def test_the_whole_path_over_tls_with_a_certificate_renewed_on_the_way(
         with pytest.raises(AssociationFailed):
             echo(known)
         echo(replace(node.address, tls=stranger.issue("modality")))
+
+        refused = [
+            (entry["detail"]["reason"], entry["detail"]["host"])
+            for entry in json.loads(node.command("audit", "--json", "--limit", "1000"))
+            if entry["kind"] == "association refused"
+        ]
+        expected = (Refusal.NO_TLS, Refusal.NO_TRUSTED_CERTIFICATE)
+        assert {(refusal.value, "127.0.0.1") for refusal in expected} <= set(refused), refused
 
         assert "geheim" not in node.command("settings")
         assert "geheim" not in (node.folder / "node.log").read_text()

@@ -17,10 +17,11 @@ from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import DIMSEMessage
-from pynetdicom.dul import DULServiceProvider
-from pynetdicom.pdu_primitives import A_ABORT, A_ASSOCIATE, A_P_ABORT, A_RELEASE, P_DATA
+from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation, AssociationSocket
+
+from dicom_io.quiet_provider import QuietProvider
 
 _LOG = logging.getLogger(__name__)
 
@@ -29,12 +30,8 @@ _WAITING_MESSAGES_LIMIT: Final = 4
 _CHUNK_BYTES: Final = 1 << 18
 # A PDU may take the network timeout and, on top, as long as its length takes at this rate.
 _SLOWEST_BYTES_PER_SECOND: Final = 1 << 15
-_IDLE: Final = "Sta1"  # PS3.8 table 9-1: no connection
-_LOOK_EVERY_SECONDS: Final = 0.05
 _INVALID_PDU: Final = "Evt19"  # PS3.8 table 9-10: the state machine answers it with an A-ABORT
 _ABORT_SECONDS: Final = 2.0
-
-_Primitive = A_ASSOCIATE | A_RELEASE | A_ABORT | A_P_ABORT
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,7 @@ def open_association(
         An association that is not started yet.
     """
     association = _GuardedAssociation(entity, "acceptor")
-    association.dul = _QuietProvider(association)
+    association.dul = QuietProvider(association)
     # The timers belong to the provider, so they are set anew.
     association.acse_timeout = entity.acse_timeout
     association.network_timeout = entity.network_timeout
@@ -146,40 +143,6 @@ class _GuardedAssociation(Association):
         except Exception as cause:  # noqa: BLE001 - a thread has nobody to tell
             _LOG.debug("an association could not be served: %s", type(cause).__name__)
             abort_association(self)
-
-
-class _QuietProvider(DULServiceProvider):
-    """The upper layer, which ends soon and without a traceback when a peer breaks the protocol.
-
-    pynetdicom's state machine raises on events that the standard does not foresee in a state; the
-    association notices that its provider is gone, and ends.
-    """
-
-    def receive_pdu(self, wait: bool = False, timeout: float | None = None) -> _Primitive | None:
-        """The next primitive; where it is waited for, no longer than the connection lasts."""
-        if not wait or timeout is None:
-            return super().receive_pdu(wait, timeout)
-        deadline = time.monotonic() + timeout
-        looks_without_connection = 0
-        while True:
-            primitive = super().receive_pdu(wait=True, timeout=_LOOK_EVERY_SECONDS)
-            if primitive is not None or time.monotonic() >= deadline:
-                return primitive
-            if self.is_alive() and self.state_machine.current_state != _IDLE:
-                looks_without_connection = 0
-                continue
-            # At its start, too, the state machine is idle for a moment; hence a second look.
-            looks_without_connection += 1
-            if looks_without_connection > 1:
-                return None
-
-    def run_reactor(self) -> None:
-        """Serve the connection until its end."""
-        try:
-            super().run_reactor()
-        except Exception as cause:  # noqa: BLE001 - a thread has nobody to tell
-            # Anybody can get here, as often as he likes: not for a log that is kept.
-            _LOG.debug("an association broke the protocol: %s", type(cause).__name__)
 
 
 class _BoundedSocket(AssociationSocket):

@@ -124,6 +124,10 @@ def test_a_request_longer_than_any_sound_one_is_aborted_before_it_is_read(listen
         assert endless.recv(1) == ABORT
 
 
+def test_a_request_that_takes_long_to_take_apart_is_answered_all_the_same(listen):
+    assert kind_of_answer(listen(), STRANGE_REQUESTS["5,000 contexts"]) == ACCEPT
+
+
 def test_every_sound_request_fits(listen):
     contexts = [
         presentation_context(2 * n + 1, "1.2.840.10008.5.1.4.1.1.1." + str(n), SYNTAXES)

@@ -235,6 +235,15 @@ class Settings(BaseSettings):
         return self.low_water_mark_mib << 20
 
     @property
+    def results_low_water_mark_bytes(self) -> int:
+        """Free disk space that results must leave.
+
+        What was taken shall be answered also when nothing more is taken, so results may use most of
+        what lies below the mark; the rest is for the database.
+        """
+        return self.low_water_mark_bytes // 4
+
+    @property
     def broker_directory(self) -> Path:
         """Folder of the embedded broker."""
         return self.home / "broker"

@@ -11,13 +11,13 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydicom import Dataset
 from sqlalchemy.orm import Session
 
 from dicom_io.decoding_source import read_source
-from dicom_io.errors import ImageRejected, LeaseLost, MultiMixError
+from dicom_io.errors import ImageRejected, LeaseLost, MultiMixError, OutOfSpace
 from dicom_io.result_set import build_result_set
 from dicom_io.storage import InstanceStore
 from dicom_io.uids import ResultKind
@@ -44,6 +44,10 @@ from worker.study_steps import StudyLease, change_under_lease, claim, renew, tak
 from worker.tables import REASON_LENGTH, Inference, InferenceState, Instance, Model, Study
 
 _LOG = logging.getLogger(__name__)
+
+# A full disk is looked at again after a pause as after so many failures in a row; each look costs
+# a reading.
+_FAILURES_LIKE_NO_ROOM: Final = 3
 
 ReadInstance = Callable[[Dataset], InstanceReading]
 
@@ -120,6 +124,9 @@ class StudyReader:
         except LeaseLost:
             # The study has grown, or was taken back; whoever holds it next goes on from here.
             _LOG.info("study %d is no longer ours", study_key)
+        except OutOfSpace as cause:
+            _LOG.error("study %d waits for room on the disk: %s", study_key, cause)
+            self._wait_for_room(lease, str(cause))
         except Exception as cause:
             self._hand_back(lease, failed=True, problem=type(cause).__name__)
             raise
@@ -155,6 +162,10 @@ class StudyReader:
             stored = self._keep_results(results)
         except ImageRejected as rejection:
             self._settle_rejected(lease, attempt, rejection)
+        except OutOfSpace:
+            # The disk is full, which says nothing against the film: it keeps its attempts.
+            self._take_back_attempt(lease, attempt)
+            raise
         except Exception as cause:  # noqa: BLE001 - one bad film must not stop its neighbours
             self._settle_failed_attempt(lease, attempt, cause)
         else:
@@ -171,6 +182,10 @@ class StudyReader:
             reason = inference.reason or f"its reading ended the worker {inference.attempts - 1} x"
             self._settle_failed(session, lease, inference, reason)
         return None
+
+    def _take_back_attempt(self, lease: StudyLease, inference_key: int) -> None:
+        with self._under_lease(lease) as session:
+            session.get_one(Inference, inference_key).attempts -= 1
 
     def _open(self, instance: Instance) -> Dataset:
         """Read the source, if it still is what was received."""
@@ -284,6 +299,25 @@ class StudyReader:
                 self._leave(session, lease, StudyState.FAILED, Step.GAVE_UP, now, reason)
             else:
                 self._step_back(session, lease, now, failed=failed)
+
+    def _wait_for_room(self, lease: StudyLease, reason: str) -> None:
+        """Hand a study back whose results the disk cannot take, as often as need be."""
+        now = self._now()
+        with self._database.writing() as session:
+            take_step(
+                session,
+                lease.study_key,
+                StudyState.RUNNING,
+                StudyState.READY,
+                Step.HANDED_BACK,
+                now,
+                lease_token=lease.token,
+                reason=f"its results wait for room: {reason}",
+                changes={
+                    "next_attempt_at": now + self._rules.backoff.pause(_FAILURES_LIKE_NO_ROOM),
+                    "attempts": 0,
+                },
+            )
 
     def _step_back(
         self, session: Session, lease: StudyLease, now: datetime, *, failed: bool

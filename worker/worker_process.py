@@ -60,7 +60,7 @@ class WorkerProcess:
         self.database = Database(settings.resolved_database_url)
         self.database.wait_until_reachable()
         self.database.require_current_schema()
-        self.store = InstanceStore(settings.store_directory, settings.low_water_mark_bytes)
+        self.store = InstanceStore(settings.store_directory, settings.results_low_water_mark_bytes)
         with self.database.writing() as session:
             enter_targets(session, settings.targets)
         require_usable_tls_files(settings)

@@ -20,6 +20,7 @@ _UID_SYNTAX: Final = re.compile(r"[0-9]+(\.[0-9]+)*", re.ASCII)
 _UID_LENGTH: Final = 64
 _LAST_TAG: Final = Tag("SeriesInstanceUID")
 _IDENTIFIERS: Final = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+_MODEL_NAME: Final = "ManufacturerModelName"
 # Where a dataset is deflated, only so much of it is inflated: the head of any radiograph fits.
 _INFLATED_HEAD_BYTES: Final = 1 << 22
 
@@ -66,9 +67,8 @@ def read_identifiers(encoded_dataset: bytes, transfer_syntax_uid: str) -> Instan
     Returns:
         The UIDs that are there and well-formed, and what is wrong with the others.
     """
-    syntax = UID(transfer_syntax_uid)
     try:
-        head = _head_of(encoded_dataset, syntax)
+        head = _head_of(encoded_dataset, transfer_syntax_uid, _IDENTIFIERS)
         found = {keyword: _text(head, keyword) for keyword in _IDENTIFIERS}
     except Exception as cause:  # noqa: BLE001 - a hostile dataset raises anything, RecursionError too
         return InstanceIdentifiers(
@@ -89,7 +89,27 @@ def read_identifiers(encoded_dataset: bytes, transfer_syntax_uid: str) -> Instan
     )
 
 
-def _head_of(encoded_dataset: bytes, syntax: UID) -> Dataset:
+def read_model_name(encoded_dataset: bytes, transfer_syntax_uid: str) -> str:
+    """Read which product made an instance: Manufacturer's Model Name (0008,1090).
+
+    Args:
+        encoded_dataset: a dataset without file meta information, from whoever.
+        transfer_syntax_uid: how it is encoded.
+
+    Returns:
+        The name; empty where there is none, or where the dataset cannot be parsed.
+    """
+    try:
+        head = _head_of(encoded_dataset, transfer_syntax_uid, (_MODEL_NAME,))
+        return _text(head, _MODEL_NAME)
+    except Exception:  # noqa: BLE001 - a hostile dataset raises anything, RecursionError too
+        return ""
+
+
+def _head_of(
+    encoded_dataset: bytes, transfer_syntax_uid: str, keywords: tuple[str, ...]
+) -> Dataset:
+    syntax = UID(transfer_syntax_uid)
     if syntax.is_deflated:
         inflater = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
         encoded_dataset = inflater.decompress(encoded_dataset, _INFLATED_HEAD_BYTES)
@@ -98,7 +118,7 @@ def _head_of(encoded_dataset: bytes, syntax: UID) -> Dataset:
         is_implicit_VR=syntax.is_implicit_VR,
         is_little_endian=syntax.is_little_endian,
         stop_when=_is_past_identifiers,
-        specific_tags=[Tag(keyword) for keyword in _IDENTIFIERS],
+        specific_tags=[Tag(keyword) for keyword in keywords],
     )
 
 

@@ -1,15 +1,20 @@
 import os
 import shutil
+import threading
+import tracemalloc
 from datetime import timedelta
 
 import pytest
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 from sqlalchemy import select
 
+from dicom_io.part10 import dataset_offset
 from dicom_io.storage import InstanceStore
 from dicom_io.uids import MANUFACTURER_MODEL_NAME
-from tests.dicom_io.peers import encoded, radiograph
+from tests.dicom_io.peers import DX, encoded, radiograph
+from tests.dicom_io.test_decoding import deflated_bomb
 from worker.intake import DatabaseIntake
-from worker.reconciling import Reconciler
+from worker.reconciling import Reconciler, reconcile_quietly
 from worker.studies import StudyState
 from worker.tables import Event, Instance, Study
 
@@ -64,6 +69,36 @@ def test_a_file_that_was_written_just_now_is_left_to_whoever_writes_it(database,
     found = reconciler(database, store).reconcile()
     assert found.is_clean
     assert rows_of(database, Instance.sop_instance_uid) == []
+
+
+def test_what_a_listener_that_just_died_left_is_entered_as_soon_as_it_is_old_enough(
+    database, store
+):
+    film = radiograph()
+    keep(store, film, age_seconds=0)
+    reconciler_at_start = reconciler(database, store, settled_after_seconds=1.0)
+    assert reconciler_at_start.reconcile().is_clean
+    reconcile_quietly(reconciler_at_start, threading.Event())
+    assert rows_of(database, Instance.sop_instance_uid) == [film.SOPInstanceUID]
+
+
+def test_an_orphan_that_inflates_beyond_reason_is_entered_without_being_inflated(
+    database, store, tmp_path
+):
+    content = deflated_bomb(tmp_path / "bomb.dcm", gigabytes=1).read_bytes()
+    stored = store.keep(
+        content[dataset_offset(content) :],
+        transfer_syntax_uid=DeflatedExplicitVRLittleEndian,
+        sop_class_uid=DX,
+        sop_instance_uid="1.2.3",
+    )
+    tracemalloc.start()
+    found = reconciler(database, store, settled_after_seconds=0).reconcile()
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found.entered == [stored.relative_path]
+    assert rows_of(database, Study.state) == [StudyState.REJECTED]
+    assert peak_bytes < 100e6
 
 
 def test_a_result_without_a_row_is_deleted(database, store):

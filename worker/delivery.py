@@ -6,6 +6,7 @@ twice is the same object.
 """
 
 import logging
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -58,6 +59,8 @@ class DeliveryRules:
         batch: most objects in one association.
         backoff: pauses before an object, or a target, is tried again.
         give_up_after: an object that could not be sent for so long is set aside.
+        slice_seconds: a target that takes longer for what is due is left between two associations,
+            so that others get their turn; the sweeper calls for the rest.
     """
 
     ae_title: str
@@ -65,6 +68,7 @@ class DeliveryRules:
     batch: int
     backoff: Backoff
     give_up_after: timedelta
+    slice_seconds: float = 30.0
 
 
 @dataclass(frozen=True)
@@ -105,11 +109,12 @@ class ResultSender:
         self._now = now
 
     def deliver_to(self, peer_key: int) -> None:
-        """Send everything that is due to a target, until nothing is left or the target fails.
+        """Send what is due to a target, until nothing or no time is left, or the target fails.
 
         A target that another sender is calling, or that must be left alone for now, is left alone.
         """
         token = str(uuid.uuid4())
+        started = time.monotonic()
         recipient = self._claim(peer_key, token)
         if recipient is None:
             return
@@ -119,6 +124,8 @@ class ResultSender:
                 while due := self._take_due(peer_key, token):
                     held.require_held()
                     if not self._send_batch(peer_key, recipient, due):
+                        break
+                    if time.monotonic() - started > self._rules.slice_seconds:
                         break
         finally:
             self._release(peer_key, token)
@@ -194,7 +201,7 @@ class ResultSender:
         try:
             paths = [self._store.path_of(one.relative_path) for one in due]
             outcomes = self._send(paths, recipient)
-        except MultiMixError as failure:
+        except Exception as failure:  # noqa: BLE001 - whatever it is, the results must not be stuck
             self._record_failed_association(peer_key, due, failure)
             return False
         now = self._now()
@@ -279,16 +286,17 @@ class ResultSender:
         return intact
 
     def _record_failed_association(
-        self, peer_key: int, due: list[_Due], failure: MultiMixError
+        self, peer_key: int, due: list[_Due], failure: Exception
     ) -> None:
         """Open the circuit: the target is left alone, and its objects wait without further ado."""
         now = self._now()
         transient = not isinstance(failure, AssociationFailed) or failure.transient
-        reason = str(failure)[:REASON_LENGTH]
-        _LOG.warning("%s", reason)
         with self._database.writing() as session:
             peer = session.get_one(Peer, peer_key)
-            if peer.failures == 0:  # once, not at every attempt of a target that is down for days
+            reason = _what_failed(failure, peer)
+            if peer.last_failure != reason:  # once, not at every attempt for days
+                _LOG.warning("%s", reason)
+            if peer.failures == 0:
                 record(session, EventKind.TARGET_UNREACHABLE, now, detail={"reason": reason})
             peer.failures += 1
             # A rejection for good ends only by someone's hand: ask as seldom as the rules allow.
@@ -319,6 +327,13 @@ def _change_peer(session: Session, peer_key: int, token: str, **changes: object)
         .returning(Peer.peer_key)
     ).one_or_none()
     return changed is not None
+
+
+def _what_failed(failure: Exception, peer: Peer) -> str:
+    """What may be told of an error: ours in full; of others the kind, for they may quote data."""
+    if isinstance(failure, MultiMixError):
+        return str(failure)[:REASON_LENGTH]
+    return f"sending to {peer.name} failed: internal, {type(failure).__name__}"
 
 
 def _reason_of(outcome: SendOutcome) -> str:

@@ -180,6 +180,62 @@ def test_a_target_that_does_not_know_us_is_asked_as_seldom_as_possible(
         assert states(bench) == [DeliveryState.PENDING] * 2
 
 
+def test_a_parked_target_is_told_of_once(
+    database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with storage_scp(calling=("SOMEONE",)) as (_, target):
+        bench = Bench(database, tmp_path / "store", target)
+        read_one(bench)
+        for _ in range(4):
+            bench.sender(send).deliver_to(1)
+            bench.clock.now = bench.peers[0].next_attempt_at or bench.clock.now
+        assert bench.peers[0].failures == 4
+        told = [line for line in caplog.messages if "rejected the association" in line]
+        assert len(told) == 1
+        assert "calling ae title not recognised (we call ourselves MULTIMIX)" in told[0]
+        unreachable = [e for e in bench.all(Event) if e.kind == "target unreachable"]
+        assert [event.detail["reason"] for event in unreachable] == told
+
+
+def test_a_slow_target_is_left_between_two_associations_and_the_rest_is_called_for(
+    bench: Bench, scp: StorageScp
+) -> None:
+    for number in range(1, 5):
+        read_one(bench, f"1.2.{number}", number)
+    turns = 0
+    while len(scp.received) < 8:
+        bench.sender(send, slice_seconds=0).deliver_to(1)
+        turns += 1
+        assert len(scp.received) == 4 * turns, "one association each"
+        assert bench.peers[0].lease_token is None
+        bench.waker.senders.clear()
+        bench.sweeper.sweep()
+        assert bench.waker.senders == ([1] if turns == 1 else [])
+    assert states(bench) == [DeliveryState.DELIVERED] * 8
+
+
+def test_an_unforeseen_error_of_the_sender_leaves_a_reason_and_no_patient_and_is_tried_again(
+    bench: Bench, scp: StorageScp
+) -> None:
+    def break_down(paths: Sequence[Path], remote: RemoteAE) -> list[SendOutcome]:
+        raise KeyError("Doe^Jane")
+
+    read_one(bench)
+    bench.sender(break_down).deliver_to(1)
+    assert {d.reason for d in bench.deliveries} == {"sending to PACS failed: internal, KeyError"}
+    assert bench.peers[0].lease_token is None
+    bench.clock.now = bench.peers[0].next_attempt_at or bench.clock.now
+    bench.sender(send).deliver_to(1)
+    assert bench.study().state is StudyState.DONE
+
+    read_one(bench, "1.2.4", 2)
+    bench.sender(break_down).deliver_to(1)
+    bench.clock.forward(73 * 3600)
+    bench.sender(break_down).deliver_to(1)
+    assert bench.study(2).state is StudyState.FAILED
+    assert "2 x not sent to PACS: sending to PACS failed" in (bench.study(2).reason or "")
+
+
 def test_a_dead_target_does_not_keep_another_from_its_results(
     database: Database, tmp_path: Path
 ) -> None:

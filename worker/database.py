@@ -3,11 +3,12 @@
 import logging
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -18,12 +19,22 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from dicom_io.errors import SettingsError
+from worker.backoff import Backoff
 
 _LOG = logging.getLogger(__name__)
 
 PROJECT_ROOT: Final = Path(__file__).parent.parent
 BUSY_TIMEOUT_MS: Final = 15_000
 CONNECT_TIMEOUT_SECONDS: Final = 5
+# A server that vanishes without a word, with its machine or its network, is given up after 25 s.
+_NOTICE_A_DEAD_SERVER: Final = {
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
+_PAUSES: Final = Backoff(first_seconds=0.5, longest_seconds=5.0)
 
 
 class Database:
@@ -50,18 +61,22 @@ class Database:
         with Session(engine, expire_on_commit=False) as session:
             yield session
 
-    def wait_until_reachable(self, pause_seconds: float = 1.0) -> None:
-        """Wait until the database server answers; says once that it does not."""
-        warned = False
+    def wait_until_reachable(self, sleep: Callable[[float], object] = time.sleep) -> None:
+        """Wait, with growing pauses, until the database server answers; says once that it does not.
+
+        Args:
+            sleep: waits for so many seconds.
+        """
+        failures = 0
         while True:
             try:
                 with self.engine.connect():
                     return
             except OperationalError as cause:
-                if not warned:
+                failures += 1
+                if failures == 1:
                     _LOG.warning("waiting for the database (%s)", type(cause).__name__)
-                warned = True
-                time.sleep(pause_seconds)
+                sleep(_PAUSES.pause(failures).total_seconds())
 
     def upgrade_to_head(self) -> None:
         """Create or update the schema."""
@@ -110,11 +125,23 @@ def alembic_configuration(url: str) -> Config:
 def _create_engine(url: str) -> Engine:
     if make_url(url).get_backend_name() == "sqlite":
         return _create_sqlite_engine(url)
-    return create_engine(
+    engine = create_engine(
         url,
         pool_pre_ping=True,
-        connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS},
+        connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS, **_NOTICE_A_DEAD_SERVER},
     )
+
+    @event.listens_for(engine, "connect")
+    def make_commits_durable(connection: psycopg.Connection, _: Any) -> None:
+        # A server may be set to confirm what a power cut still takes back; success is answered on
+        # a commit, so here it is not. What is stricter than that stays.
+        connection.execute(
+            "SELECT set_config('synchronous_commit', 'on', false) "
+            "WHERE current_setting('synchronous_commit') = 'off'"
+        )
+        connection.commit()
+
+    return engine
 
 
 def _create_sqlite_engine(url: str) -> Engine:

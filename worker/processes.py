@@ -36,7 +36,7 @@ from worker.sweeping import Sweeper, SweepRules
 _LOG = logging.getLogger(__name__)
 _SWEEP_SECONDS: Final = 0.25
 _LISTENER_PAUSE_SECONDS: Final = 1.0
-_PAUSE_AFTER_FAILURE_SECONDS: Final = 1.0
+_PAUSES_AFTER_FAILURE: Final = Backoff(first_seconds=1.0, longest_seconds=5.0)
 
 
 def stop_on_signals() -> threading.Event:
@@ -135,7 +135,7 @@ def _sweep_until(
     database: Database,
     require_working: Callable[[], None],
 ) -> None:
-    failing = False
+    failures = 0
     pause = _SWEEP_SECONDS
     next_sign = time.monotonic()
     while not stop.wait(pause):
@@ -146,13 +146,14 @@ def _sweep_until(
                 show_sign_of_life(database, SWEEPER, utc_now())
                 next_sign = time.monotonic() + EVERY_SECONDS
         except SQLAlchemyError as cause:
-            if not failing:
+            if not failures:
                 _LOG.warning("the database is away (%s)", type(cause).__name__)
-            failing, pause = True, _PAUSE_AFTER_FAILURE_SECONDS
+            failures += 1
+            pause = _PAUSES_AFTER_FAILURE.pause(failures).total_seconds()
         else:
-            if failing:
+            if failures:
                 _LOG.warning("the database is back")
-            failing, pause = False, _SWEEP_SECONDS
+            failures, pause = 0, _SWEEP_SECONDS
 
 
 def run_embedded_broker(settings: Settings) -> None:

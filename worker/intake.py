@@ -3,6 +3,7 @@
 One transaction for each instance: its row, its study's state and the log, or nothing of it.
 """
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ from worker.intake_rows import (
 from worker.refusal_log import RefusalLog
 from worker.studies import StudyState, due_at
 from worker.tables import Association, AssociationStudy, Instance, InstanceConflict, Study
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -224,6 +227,11 @@ class DatabaseIntake:
                 known.study_key,
                 kept_sha256=known.sha256,
                 other_sha256=stored.sha256,
+            )
+            _LOG.warning(
+                "study %d: an instance came again with other bytes; both are kept, the first "
+                "counts; `audit` has the hashes",
+                known.study_key,
             )
         study = lock_study(entry.session, known.study_key)
         if study.state is StudyState.RECEIVED:

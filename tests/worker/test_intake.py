@@ -141,7 +141,7 @@ def test_the_same_bytes_again_make_no_work(
 
 
 def test_other_bytes_under_a_known_uid_are_kept_as_conflict_and_the_first_stays(
-    any_database: Database, intake: DatabaseIntake
+    any_database: Database, intake: DatabaseIntake, caplog: pytest.LogCaptureFixture
 ) -> None:
     one = association()
     intake.association_accepted(one)
@@ -158,6 +158,7 @@ def test_other_bytes_under_a_known_uid_are_kept_as_conflict_and_the_first_stays(
     assert event is not None
     assert event.detail["kept_sha256"] == first.stored.sha256
     assert event.detail["other_sha256"] == other.stored.sha256
+    assert "came again with other bytes" in caplog.text
 
 
 @pytest.mark.parametrize(

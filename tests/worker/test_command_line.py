@@ -9,9 +9,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from dicom_io.sender import send
+from tests.worker.bench import Bench
 from tests.worker.nodes import ROOT
+from tests.worker.readings import chest_film
 from tests.worker.storage_scp import storage_scp
 from worker.__main__ import application
+from worker.clock import utc_now
+from worker.database import Database
+from worker.studies import StudyState
 
 
 @pytest.fixture(autouse=True)
@@ -83,3 +89,28 @@ def test_a_study_that_nobody_knows_is_not_requeued() -> None:
     assert "nothing to try again" in run("requeue", "--all-failed")
     done = run_as_operator("requeue", "1.2.3")
     assert (done.returncode, "no study 1.2.3 is known" in done.stderr) == (2, True)
+
+
+def test_dead_letters_are_listed_with_their_reason_and_sent_again(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    run("migrate")
+    database = Database(f"sqlite:///{home}/node.sqlite")
+    with storage_scp() as (scp, target):
+        bench = Bench(database, home / "store", target)
+        bench.receive(chest_film("1.2.3"))
+        bench.reader().read_study(1)
+        scp.answer = lambda uid: 0xA900
+        bench.sender(send).deliver_to(1)
+        listed = run("status", "--state", "failed")
+        assert "2 x not sent to PACS: refused by the peer for good, status 0xA900" in listed
+        assert "study 1.2.3 is delivering" in run("requeue", "--all-failed")
+
+        scp.answer = lambda uid: 0x0000
+        bench.clock.now = utc_now()
+        bench.sender(send).deliver_to(1)
+        assert bench.study().state is StudyState.DONE
+        assert len(scp.received) == 2
+        assert "nothing to try again" in run("requeue", "--all-failed")
+    database.close()

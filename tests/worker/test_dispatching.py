@@ -86,6 +86,21 @@ def test_what_a_target_refuses_is_replaced_by_what_it_takes(
     assert delivered == set(received)
 
 
+@pytest.mark.parametrize("status", [0x0122, 0xA801])
+def test_a_class_that_is_refused_by_status_only_is_replaced_too(
+    database: Database, tmp_path: Path, status: int
+) -> None:
+    with storage_scp(results=profile(["seg"])) as (scp, target):
+        bench = Bench(database, tmp_path / "store", target)
+        read_one(bench)
+        kinds = {result.sop_instance_uid: result.kind for result in bench.results}
+        scp.answer = lambda uid: 0x0000 if kinds[uid] is SC else status
+        for _ in range(3):
+            bench.sender(send).deliver_to(1)
+        assert kinds_received(bench, scp) == [SC]
+    assert bench.study().state is StudyState.DONE
+
+
 def test_a_substitution_is_told_in_status_and_events(database: Database, tmp_path: Path) -> None:
     with storage_scp(classes("sc"), results=profile(["seg"])) as (_, target):
         bench = Bench(database, tmp_path / "store", target)

@@ -66,6 +66,13 @@ def test_a_film_comes_back_as_mask_and_saliency_image_of_its_own_study(
     assert [segment.SegmentNumber for segment in mask.SegmentSequence] == [1, 2]
     assert picture.PhotometricInterpretation == "RGB"
 
+    # A PACS that forwards everything brings the picture back, which makes no work.
+    assert [outcome.status for outcome in node.send(picture)] == [0x0000]
+    assert "own result ignored" in node.command("audit", chest.StudyInstanceUID)
+    study = node.study(chest.StudyInstanceUID)
+    assert study is not None
+    assert (study["state"], study["revision"], len(study["instances"])) == ("done", 1, 1)
+
     everything_but_storage = [
         path
         for path in node.folder.rglob("*")

@@ -42,7 +42,8 @@ class SweepRules:
     Attributes:
         most_attempts: claims in a row without progress after which a study has failed.
         longest_queue: wake-ups that may wait in the queue; more studies wait in the database.
-        forgotten_after: a wake-up that nobody followed for so long is lost if the queue is empty.
+        forgotten_after: a wake-up that nobody followed for so long is lost if the queue holds fewer
+            messages than there are studies that were woken.
         repeated_after: it is repeated after so long in any case.
         heartbeat_every: pause between two heartbeat tasks.
         heartbeat_retry: pause after one that the broker could not take.
@@ -160,8 +161,13 @@ class Sweeper:
         waiting = self._waker.waiting(READING_QUEUE) or 0
         if waiting >= self._rules.longest_queue:
             return
+        woken = sum(woken_at is not None for _, woken_at in ready)
+        # Fewer messages than studies that wait to be read: the broker lost some, or their worker
+        # died with them. Else each has yet to be its turn.
+        rules = self._rules
+        patience = rules.forgotten_after if waiting < woken else rules.repeated_after
         for study_key, woken_at in ready:
-            if not self._is_unheard(woken_at, waiting, now):
+            if woken_at is not None and now - woken_at < patience:
                 continue
             if not self._waker.wake_reader(study_key):
                 return
@@ -227,14 +233,3 @@ class Sweeper:
             if not self._waker.ask_for_sign_of_life(queue):
                 self._next_heartbeat = now + self._rules.heartbeat_retry
                 return
-
-    def _is_unheard(self, woken_at: datetime | None, waiting: int, now: datetime) -> bool:
-        """Whether a study has to be called out (again).
-
-        An empty queue with a study that is still ready means that its wake-up is gone, be it that
-        the broker lost it or that its worker died; a full one, that it has yet to be its turn.
-        """
-        if woken_at is None:
-            return True
-        patience = self._rules.repeated_after if waiting else self._rules.forgotten_after
-        return now - woken_at >= patience

@@ -64,6 +64,21 @@ def test_a_wake_up_that_the_broker_lost_is_repeated_after_seconds(bench: Bench) 
     assert bench.waker.readers == [1]
 
 
+def test_what_a_wiped_broker_forgot_is_found_though_new_messages_keep_it_filled(
+    bench: Bench,
+) -> None:
+    for number in range(1, 5):
+        bench.receive(chest_film(f"1.2.{number}"))
+    heartbeat = 0
+    bench.waker.readers[:] = [heartbeat]
+    bench.clock.forward(5)
+    bench.sweeper.sweep()
+    assert bench.waker.readers == [heartbeat, 1, 2, 3, 4]
+    bench.clock.forward(60)
+    bench.sweeper.sweep()
+    assert bench.waker.readers == [heartbeat, 1, 2, 3, 4], "now each has yet to be its turn"
+
+
 def test_a_wake_up_that_has_yet_to_be_its_turn_is_not_repeated(bench: Bench) -> None:
     bench.receive(chest_film("1.2.3"))
     for _ in range(20):

@@ -1,7 +1,7 @@
 """Whether the parts of a running node do what they are there for."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -25,6 +25,7 @@ _SILENCE: Final = {
     READING_QUEUE: timedelta(seconds=15),
     DELIVERY_QUEUE: timedelta(seconds=15),
 }
+_MOST_DOUBLINGS: Final = 4
 WATCHED_PARTS: Final = frozenset(_SILENCE)
 
 
@@ -36,7 +37,9 @@ class NodeWatch:
         database: where they show it.
         broker_url: where the workers' tasks come from.
         started: when the node was started; earlier signs of life are not its own.
-        starting: so long a process may take from its start to its first sign of life.
+        starting: so long a process may take from its start to its first sign of life; twice as long
+            after each that was ended for having taken longer, so that a machine with too much to
+            do gets it started in the end.
         now: the clock.
     """
 
@@ -46,6 +49,7 @@ class NodeWatch:
     starting: timedelta = timedelta(seconds=60)
     now: Callable[[], datetime] = utc_now
     _fair_since: datetime | None = None
+    _late_starts: dict[str, int] = field(default_factory=dict)
 
     def is_ready(self) -> bool:
         """Whether every part has shown that it works, the workers by taking a task."""
@@ -76,8 +80,15 @@ class NodeWatch:
 
         def is_silent(part: str) -> bool:
             last, began = seen.get(part, self.started), changed.get(part, self.started)
-            patience = _SILENCE[part] if last >= began else self.starting
-            return now - max(last, began, fair_since) >= patience
+            if last >= began:
+                self._late_starts.pop(part, None)
+                patience = _SILENCE[part]
+            else:
+                patience = self.starting * 2 ** self._late_starts.get(part, 0)
+            silent = now - max(last, began, fair_since) >= patience
+            if silent and last < began:
+                self._late_starts[part] = min(self._late_starts.get(part, 0) + 1, _MOST_DOUBLINGS)
+            return silent
 
         return sorted(part for part in WATCHED_PARTS - excused if is_silent(part))
 

@@ -82,6 +82,21 @@ def test_a_new_process_gets_its_time_to_start_and_no_more(bench: Bench, watch: N
     assert let_time_pass(bench, watch, 15, READING_QUEUE, changed=changed) == [READING_QUEUE]
 
 
+def test_a_process_that_never_starts_in_time_gets_twice_as_long_each_time(
+    bench: Bench, watch: NodeWatch
+) -> None:
+    assert let_time_pass(bench, watch, 60) == []
+    for seconds in (60, 120, 240):
+        changed = {READING_QUEUE: bench.clock.forward(1)}
+        assert let_time_pass(bench, watch, seconds - 5, READING_QUEUE, changed=changed) == []
+        assert let_time_pass(bench, watch, 5, READING_QUEUE, changed=changed) == [READING_QUEUE]
+    changed = {READING_QUEUE: bench.clock.forward(1)}
+    assert let_time_pass(bench, watch, 10, changed=changed) == [], "it has started"
+    changed = {READING_QUEUE: bench.clock.forward(1)}
+    assert let_time_pass(bench, watch, 55, READING_QUEUE, changed=changed) == []
+    assert let_time_pass(bench, watch, 5, READING_QUEUE, changed=changed) == [READING_QUEUE]
+
+
 def test_a_worker_that_holds_a_lease_is_at_work(bench: Bench, watch: NodeWatch) -> None:
     assert let_time_pass(bench, watch, 5) == []
     bench.receive(chest_film("1.2.3"))

@@ -3,9 +3,11 @@
     python -m benchmarks.soak --minutes 10 --studies-per-minute 30
 
 sends drawn films to a node of its own, which answers to a storage SCP on the same machine, and
-prints a table and one line of JSON. Latency is from the response to the C-STORE of a study's film
-to the arrival of the last of its results. Memory is the resident set of each part, its slope a
-least-squares line over the second half of the run, when every part is warm.
+prints a table and one line of JSON. ``lost`` counts films that were answered with success and have
+no full set of results in the end, ``duplicated`` every result beyond that set, also where the same
+one came a second time. Latency is from the response to the C-STORE of a study's film to the arrival
+of the last of its results. Memory is the resident set of each part, its slope a least-squares line
+over the second half of the run, when every part is warm.
 """
 
 import argparse
@@ -19,14 +21,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from rich.console import Console
 from rich.table import Table
 
+from dicom_io.errors import AssociationFailed
 from dicom_io.phantom import draw_phantom, phantom_dataset
 from tests.worker.node_processes import processes_of
 from tests.worker.nodes import RunningNode, running_node
-from worker.demo_pacs import StorageScpPacs
+from worker.demo_pacs import Arrival, StorageScpPacs
 
 PARTS = {
     "listener": ("listen",),
@@ -50,6 +53,7 @@ class Figures:
     latency_95: float
     latency_99: float
     latency_slowest: float
+    refused: int
     lost: int
     duplicated: int
     memory_at_end: dict[str, float]
@@ -82,28 +86,39 @@ def soak(
     memory = MemoryRecord(Path(node.environment["MULTIMIX_HOME"]))
     memory.start()
     sent: dict[str, float] = {}
+    number = 0
     began = time.monotonic()
     while time.monotonic() - began < seconds:
-        film = phantom_dataset(draw_phantom(len(sent), side, side))
-        node.send(film)
-        sent[str(film.SOPInstanceUID)] = time.time()
-        time.sleep(max(0.0, began + len(sent) * 60 / per_minute - time.monotonic()))
+        film = phantom_dataset(draw_phantom(number, side, side))
+        number += 1
+        if was_taken(node, film):
+            sent[str(film.SOPInstanceUID)] = time.time()
+        time.sleep(max(0.0, began + number * 60 / per_minute - time.monotonic()))
     deadline = time.monotonic() + DRAIN_SECONDS
     while len(pacs.arrivals()) < RESULTS_OF_A_FILM * len(sent) and time.monotonic() < deadline:
         time.sleep(0.2)
     total = time.monotonic() - began
     memory.stop()
-    return figures_of(sent, arrivals_by_film(pacs), total, memory)
+    return figures_of(sent, number - len(sent), arrivals_by_film(pacs), total, memory)
 
 
-def arrivals_by_film(pacs: StorageScpPacs) -> dict[str, list[float]]:
-    """When each result of each film arrived."""
-    arrived: dict[str, list[float]] = defaultdict(list)
+def was_taken(node: RunningNode, film: Dataset) -> bool:
+    """Send a film; whether it was answered with success."""
+    try:
+        (outcome,) = node.send(film)
+    except AssociationFailed:
+        return False
+    return outcome.status == 0x0000
+
+
+def arrivals_by_film(pacs: StorageScpPacs) -> dict[str, list[Arrival]]:
+    """The results of each film that arrived."""
+    arrived: dict[str, list[Arrival]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "result.dcm"
         for uid, arrival in pacs.arrivals().items():
             pacs.fetch(uid, path)
-            arrived[_film_of(path)].append(arrival.at)
+            arrived[_film_of(path)].append(arrival)
     return arrived
 
 
@@ -152,11 +167,15 @@ def _resident_mib(process: int) -> float:
 
 
 def figures_of(
-    sent: dict[str, float], arrived: dict[str, list[float]], seconds: float, memory: MemoryRecord
+    sent: dict[str, float],
+    refused: int,
+    arrived: dict[str, list[Arrival]],
+    seconds: float,
+    memory: MemoryRecord,
 ) -> Figures:
     """Put numbers on the run."""
     latencies = [
-        max(arrived[film]) - at
+        max(arrival.at for arrival in arrived[film]) - at
         for film, at in sent.items()
         if len(arrived.get(film, ())) >= RESULTS_OF_A_FILM
     ] or [float("nan")]
@@ -169,8 +188,12 @@ def figures_of(
         latency_95=round(p95, 2),
         latency_99=round(p99, 2),
         latency_slowest=round(max(latencies), 2),
+        refused=refused,
         lost=sum(len(arrived.get(film, ())) < RESULTS_OF_A_FILM for film in sent),
-        duplicated=sum(max(0, len(found) - RESULTS_OF_A_FILM) for found in arrived.values()),
+        duplicated=sum(
+            max(0, sum(arrival.times for arrival in found) - RESULTS_OF_A_FILM)
+            for found in arrived.values()
+        ),
         memory_at_end={part: round(found[-1][1]) for part, found in memory.samples.items()},
         memory_slope_per_hour={part: round(memory.slope_per_hour(part), 1) for part in PARTS},
     )

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
@@ -32,10 +32,14 @@ class Arrival:
     Attributes:
         sop_instance_uid: of the object.
         at: ``time.time()`` of its arrival (Orthanc: when it was first seen there).
+        times: how often it came (Orthanc: not counted).
+        unchanged: whether it was the same, byte for byte, each time (Orthanc: not looked at).
     """
 
     sop_instance_uid: str
     at: float
+    times: int = 1
+    unchanged: bool = True
 
 
 class ReceivingPacs(Protocol):
@@ -84,9 +88,16 @@ class StorageScpPacs:
         if not isinstance(request, C_STORE):
             return 0x0211  # unrecognised operation
         sop_instance_uid = str(request.AffectedSOPInstanceUID)
-        self._path(sop_instance_uid).write_bytes(event.encoded_dataset())
+        path, content = self._path(sop_instance_uid), event.encoded_dataset()
         with self._lock:
-            self._arrivals.setdefault(sop_instance_uid, Arrival(sop_instance_uid, time.time()))
+            known = self._arrivals.get(sop_instance_uid)
+            if known is None:
+                arrival = Arrival(sop_instance_uid, time.time())
+            else:
+                same = known.unchanged and path.read_bytes() == content
+                arrival = replace(known, times=known.times + 1, unchanged=same)
+            path.write_bytes(content)
+            self._arrivals[sop_instance_uid] = arrival
         return 0x0000
 
     def _path(self, sop_instance_uid: str) -> Path:

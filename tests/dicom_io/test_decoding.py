@@ -11,7 +11,7 @@ import imagecodecs
 import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
-from pydicom.encaps import encapsulate
+from pydicom.encaps import encapsulate, get_frame
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     DigitalXRayImageStorageForPresentation,
@@ -259,6 +259,40 @@ def test_a_film_that_takes_more_memory_than_is_allowed_is_refused_with_the_reaso
         assert refusal.value.reason is RejectionReason.TOO_MUCH_MEMORY
         good = process.open(written(radiograph(), tmp_path / "good.dcm"))
         assert process.decode(good).rows == good.Rows
+
+
+@pytest.mark.parametrize(
+    ("side", "encoded_side", "frames", "reason"),
+    [
+        (65_535, 65_535, 6, RejectionReason.TOO_LARGE),
+        (9_000, 9_000, 310, RejectionReason.MULTI_FRAME),
+        (64, 160_000, 1, RejectionReason.UNDECODABLE),  # as the codestream alone says
+    ],
+)
+def test_a_hundred_kilobytes_that_claim_fifty_gigabytes_are_refused_without_being_decoded(
+    side: int, encoded_side: int, frames: int, reason: RejectionReason, tmp_path: Path
+) -> None:
+    assert frames * encoded_side**2 * 2 > 50e9
+    bomb = uniform_film(64)
+    codestream = bytearray(get_frame(bomb.PixelData, 0, number_of_frames=1))
+    size_marker = codestream.index(b"\xff\x4f\xff\x51")
+    for field in (8, 12, 24, 28):  # width and height, of the image and of its only tile
+        at = size_marker + field
+        codestream[at : at + 4] = encoded_side.to_bytes(4, "big")
+    bomb.Rows = bomb.Columns = side
+    bomb.NumberOfFrames = frames
+    bomb.PixelData = encapsulate([bytes(codestream)] * frames)
+    path = written(bomb, tmp_path / "bomb.dcm")
+    assert path.stat().st_size < 100_000
+    with DecodingProcess() as process:
+        opened = process.open(path)
+        child = process.process_number
+        with pytest.raises(ImageRejected) as refusal:
+            process.decode(opened)
+        assert refusal.value.reason is reason
+        assert process.process_number == child, "nothing crashed"
+        fields = Path(f"/proc/{child}/status").read_text().split()
+        assert int(fields[fields.index("VmHWM:") + 1]) < 1 << 20  # KiB
 
 
 def test_the_child_ends_with_its_parent(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import socket
+import struct
 import threading
 import time
 
@@ -348,6 +349,40 @@ def test_a_peer_that_stops_reading_in_the_middle_of_an_object_is_given_up():
     listening.close()
     assert outcome.disposition is Disposition.RETRY
     assert took < 15
+
+
+@pytest.mark.parametrize("how", ["closes", "resets"])
+def test_a_peer_that_hangs_up_in_the_middle_of_an_object_gets_it_whole_the_next_time(how, tmp_path):
+    """A real peer behind a relay that breaks off after a part of the first object."""
+    path = tmp_path / "film.dcm"
+    film = radiograph(side=2048)
+    film.save_as(path, enforce_file_format=True)
+    with (
+        storage_peer([(DX, UNCOMPRESSED)]) as peer,
+        socket.create_server(("127.0.0.1", 0)) as listening,
+    ):
+
+        def relay():
+            ours, _ = listening.accept()
+            with socket.create_connection(("127.0.0.1", peer.port)) as theirs:
+                theirs.sendall(ours.recv(1 << 16))
+                ours.sendall(theirs.recv(1 << 16))
+                theirs.sendall(ours.recv(1 << 16))
+            if how == "resets":
+                ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            ours.close()
+
+        relaying = threading.Thread(target=relay)
+        relaying.start()
+        outcomes = send([path, path], remote(listening.getsockname()[1]))
+        relaying.join(20)
+        assert [(o.disposition, o.status) for o in outcomes] == [(Disposition.RETRY, None)] * 2
+        assert peer.received == []
+
+        [outcome] = send([path], remote(peer.port))
+        assert outcome.disposition is Disposition.DELIVERED
+        [received] = peer.received
+    assert received.dataset == encoded(film)
 
 
 # --- echo ------------------------------------------------------------------------------------

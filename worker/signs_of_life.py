@@ -16,12 +16,17 @@ SWEEPER: Final = "sweeper"
 EVERY_SECONDS: Final = 5.0
 
 
+def opening(queue: str) -> str:
+    """The part as which a process of a worker shows that it opens, which may take a while."""
+    return f"{queue} opening"
+
+
 def show_sign_of_life(database: Database, part: str, now: datetime) -> None:
     """Note that a part works just now.
 
     Args:
         database: where it is noted.
-        part: ``LISTENER``, ``SWEEPER``, or the queue from which a task was taken.
+        part: ``LISTENER``, ``SWEEPER``, the queue from which a task was taken, or its ``opening``.
         now: the time.
     """
     seen = {"seen_at": now, "host": socket.gethostname(), "process": os.getpid()}

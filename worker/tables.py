@@ -442,7 +442,8 @@ class PartHeartbeat(Table):
     """When a part of the node last showed that it works; of workers, when one took a task.
 
     Attributes:
-        part: ``listener``, ``sweeper``, or the name of a queue.
+        part: ``listener``, ``sweeper``, the name of a queue, or that with ``opening`` behind it
+            while a process of its worker opens.
     """
 
     __tablename__ = "part_heartbeats"

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from worker.clock import utc_now
 from worker.database import Database
 from worker.queueing import DELIVERY_QUEUE, READING_QUEUE
-from worker.signs_of_life import LISTENER, SWEEPER, signs_of_life
+from worker.signs_of_life import LISTENER, SWEEPER, opening, signs_of_life
 from worker.studies import StudyState
 from worker.tables import Peer, Study
 
@@ -79,15 +79,17 @@ class NodeWatch:
         fair_since = self._fair_since = self._fair_since or now
 
         def is_silent(part: str) -> bool:
-            last, began = seen.get(part, self.started), changed.get(part, self.started)
-            if last >= began:
+            worked, began = seen.get(part, self.started), changed.get(part, self.started)
+            # A process of a worker that died is replaced, and opens, without the worker ending.
+            opened = seen.get(opening(part), self.started)
+            works = worked >= max(began, opened)
+            if works:
                 self._late_starts.pop(part, None)
-                patience = _SILENCE[part]
-            else:
-                patience = self.starting * 2 ** self._late_starts.get(part, 0)
-            silent = now - max(last, began, fair_since) >= patience
-            if silent and last < began:
-                self._late_starts[part] = min(self._late_starts.get(part, 0) + 1, _MOST_DOUBLINGS)
+            late = self._late_starts.get(part, 0)
+            patience = _SILENCE[part] if works else self.starting * 2**late
+            silent = now - max(worked, opened, began, fair_since) >= patience
+            if silent and not works:
+                self._late_starts[part] = min(late + 1, _MOST_DOUBLINGS)
             return silent
 
         return sorted(part for part in WATCHED_PARTS - excused if is_silent(part))

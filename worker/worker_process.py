@@ -32,11 +32,12 @@ from worker.commitment_requests import CommitmentRequester, CommitmentRules
 from worker.connections import remote_at, require_usable_tls_files, web_service_at
 from worker.database import Database
 from worker.delivery import DeliveryRules, Recipient, ResultSender
+from worker.heartbeat import Heartbeat
 from worker.models import register_model
 from worker.peers import enter_targets
 from worker.queueing import DELIVERY_QUEUE, READING_QUEUE
 from worker.settings import Settings
-from worker.signs_of_life import EVERY_SECONDS, show_sign_of_life
+from worker.signs_of_life import EVERY_SECONDS, opening, show_sign_of_life
 from worker.study_reading import ReadingRules, ReadInstance, StudyReader
 
 _LOG = logging.getLogger(__name__)
@@ -71,14 +72,14 @@ class WorkerProcess:
             partial(remote_at, settings),
             commitment_rules(settings),
         )
-        self.reader = self._make_reader() if reads else None
+        self.reader = self._open_reader() if reads else None
 
     def read_study(self, study_key: int) -> list[int]:
         """Read a study; see ``StudyReader.read_study``."""
         # Behind a long queue the heartbeat tasks come late; whoever takes work lives as well.
         self.answer_heartbeat(READING_QUEUE)
         if self.reader is None:
-            self.reader = self._make_reader()
+            self.reader = self._open_reader()
         return self.reader.read_study(study_key)
 
     def deliver_to(self, peer_key: int) -> None:
@@ -102,6 +103,17 @@ class WorkerProcess:
             paths,
             remote_at(self._settings, recipient.ae_title, recipient.host, recipient.port),
         )
+
+    def _open_reader(self) -> StudyReader:
+        """Load the model, and show meanwhile that no task is taken because of this."""
+
+        def show() -> bool:
+            show_sign_of_life(self.database, opening(READING_QUEUE), utc_now())
+            return True
+
+        show()
+        with Heartbeat(show, EVERY_SECONDS):
+            return self._make_reader()
 
     def _make_reader(self) -> StudyReader:
         from model.predictor import Predictor

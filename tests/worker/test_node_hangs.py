@@ -1,5 +1,6 @@
 """A real node whose parts hang instead of dying, is told to stop, or calls a target that hangs."""
 
+import json
 import os
 import signal
 import socket
@@ -47,6 +48,7 @@ def node(tmp_path: Path, pacs: StorageScpPacs) -> Iterator[RunningNode]:
 def test_a_worker_that_hangs_is_replaced_and_what_a_wiped_broker_forgot_is_queued_anew(
     node: RunningNode, pacs: StorageScpPacs
 ) -> None:
+    assert "reading opening" in json.loads(node.command("status", "--json"))["parts"]
     hanging = suspend(node, *READER)
     films = [film(number) for number in range(3)]
     for dataset in films:

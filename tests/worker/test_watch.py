@@ -13,7 +13,7 @@ from worker.database import Database
 from worker.embedded_broker import broker_url
 from worker.queueing import READING_QUEUE
 from worker.settings import Settings
-from worker.signs_of_life import LISTENER, show_sign_of_life
+from worker.signs_of_life import LISTENER, opening, show_sign_of_life
 from worker.study_steps import claim
 from worker.watch import WATCHED_PARTS, NodeWatch
 
@@ -80,6 +80,18 @@ def test_a_new_process_gets_its_time_to_start_and_no_more(bench: Bench, watch: N
     changed = {READING_QUEUE: bench.clock.forward(1)}
     assert let_time_pass(bench, watch, 10, changed=changed) == [], "it works already"
     assert let_time_pass(bench, watch, 15, READING_QUEUE, changed=changed) == [READING_QUEUE]
+
+
+def test_a_worker_that_replaces_a_process_has_time_to_open_it(
+    bench: Bench, watch: NodeWatch
+) -> None:
+    assert let_time_pass(bench, watch, 60) == []
+    show_sign_of_life(bench.database, opening(READING_QUEUE), bench.clock.forward(1))
+    assert let_time_pass(bench, watch, 55, READING_QUEUE) == []
+    assert let_time_pass(bench, watch, 5, READING_QUEUE) == [READING_QUEUE]
+    show_sign_of_life(bench.database, opening(READING_QUEUE), bench.clock.forward(1))
+    assert let_time_pass(bench, watch, 5) == [], "it takes tasks again"
+    assert let_time_pass(bench, watch, 15, READING_QUEUE) == [READING_QUEUE]
 
 
 def test_a_process_that_never_starts_in_time_gets_twice_as_long_each_time(

@@ -1,7 +1,7 @@
 """Films that harm whoever opens them, sent to a running node: each gets its reason, others go on.
 
-The decoding process of this node is the real one, but a ``sitecustomize`` module beside its
-packages lets some films do to it what a broken decoder would.
+The processes of this node are the real ones, but a ``sitecustomize`` module beside their packages
+lets some films do to them what a broken decoder, or a network that never comes back, would.
 """
 
 import shutil
@@ -40,6 +40,18 @@ def misbehaving(decode):
         return decode(dataset)
     return decode_or_harm
 
+def hanging(require_frontal_chest):
+    def require_or_hang(dataset):
+        if dataset.get("ImageComments") == "hang the reader":
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])  # as in a library's code
+            time.sleep(600)
+        return require_frontal_chest(dataset)
+    return require_or_hang
+
+if "reading" in sys.orig_argv:
+    from dicom_io import eligibility
+    eligibility.require_frontal_chest = hanging(eligibility.require_frontal_chest)
+
 if "dicom_io.decoding_child" in sys.orig_argv:
     from dicom_io import pixels
     pixels.decode = misbehaving(pixels.decode)
@@ -53,7 +65,11 @@ def node(tmp_path: Path, pacs: StorageScpPacs) -> Iterator[RunningNode]:
     for name in ("model", "worker", "migrations", "alembic.ini"):
         (packages / name).symlink_to(ROOT / name)
     (packages / "sitecustomize.py").write_text(MISBEHAVIOUR)
-    limits = {"lease_seconds": "3", "decode_time_limit_seconds": "5"}
+    limits = {
+        "lease_seconds": "3",
+        "decode_time_limit_seconds": "5",
+        "reading_time_limit_seconds": "30",
+    }
     with running_node(tmp_path / "node", pacs, path=[packages], **limits) as running:
         yield running
 
@@ -92,6 +108,7 @@ def test_films_that_harm_their_reader_are_set_aside_with_a_reason_and_others_go_
         "segfault": "crashed",
         "hang": "took more than 5 s",
         "kill the worker": "its reading ended the worker 3 x",
+        "hang the reader": "its reading ended the worker 3 x",
     }
     harmful = {comments: film(number, comments) for number, comments in enumerate(poisons)}
     good = [film(100), film(101)]

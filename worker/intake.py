@@ -25,12 +25,12 @@ from worker.intake_rows import (
     count_open_associations,
     enter_without_study,
     grow,
-    is_own_result,
     known_instance,
     link,
     lock_study,
     locked_study,
     series_key_of,
+    study_of_own_result,
 )
 from worker.refusal_log import RefusalLog
 from worker.studies import StudyState, due_at
@@ -125,8 +125,9 @@ class DatabaseIntake:
                 )
             ).scalar_one()
             entry = InstanceEntry(session, association_key, instance, now)
-            if is_own_result(session, instance.sop_instance_uid):
-                entry.log(EventKind.OWN_RESULT_IGNORED)
+            own = study_of_own_result(session, instance.sop_instance_uid)
+            if own is not None:
+                entry.log(EventKind.OWN_RESULT_IGNORED, own)
             elif (known := self._locked_instance(session, instance)) is not None:
                 self._enter_again(entry, known)
             elif instance.study_uid is None:

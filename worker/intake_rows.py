@@ -176,13 +176,10 @@ def count_open_associations(session: Session, study_key: int) -> int:
     ).scalar_one()
 
 
-def is_own_result(session: Session, sop_instance_uid: str) -> bool:
-    """Whether this node made the object itself, so that it has come back."""
-    return (
-        session.execute(
-            select(Result.result_key).where(Result.sop_instance_uid == sop_instance_uid)
-        ).first()
-        is not None
+def study_of_own_result(session: Session, sop_instance_uid: str) -> int | None:
+    """The study for which this node made an object that has come back; None if it did not."""
+    return session.scalar(
+        select(Result.study_key).where(Result.sop_instance_uid == sop_instance_uid).limit(1)
     )
 
 

@@ -25,11 +25,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.allocator import keep_freed_memory
-from model.config import PRESETS, TrainingConfig, checked_config
+from model.config import TrainingConfig, checked_config
 from model.dropout import ByteDropout
 from model.learner import new_learner, take_step
 from model.losses import bernoulli_kl, dice_loss, pseudo_label_loss
 from model.network import MultiMixNetwork
+from model.presets import PRESETS
 from model.views import Batch, StepViews, UnlabelledViews
 
 BATCH = 10

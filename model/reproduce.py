@@ -24,11 +24,12 @@ from rich.console import Console
 from dicom_io.errors import TrainingError
 from model.allocator import keep_freed_memory
 from model.command_line import chosen_device, problems_explained
-from model.config import TABLE_MODELS, TrainingConfig, configure
+from model.config import TrainingConfig
 from model.dataset import load_exports
 from model.evaluate import evaluate_rows
 from model.image_table import ImageTable
 from model.predictor import Predictor
+from model.presets import TABLE_MODELS, configure
 from model.reproduction_report import write_tables
 from model.reproduction_results import Grid, Result
 from model.result_file import read_result, require_same_settings, write_result

@@ -6,7 +6,8 @@ from typing import Final
 import numpy as np
 from scipy import stats
 
-from model.config import PAPER, TrainingConfig
+from model.config import TrainingConfig
+from model.presets import PAPER
 from model.reproduction_results import Grid
 from model.table_grid import Cell, Domain, paper_figures
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 from dicom_io.errors import TrainingError
-from model.config import TABLE_MODELS, Tasks
+from model.config import Tasks
+from model.presets import TABLE_MODELS
 
 Domain = Literal["in-domain", "cross-domain"]
 DOMAINS: tuple[Domain, ...] = ("in-domain", "cross-domain")

@@ -23,12 +23,13 @@ from dicom_io.errors import TrainingError
 from model.allocator import keep_freed_memory
 from model.checkpoint import CARD_FILE, read_card
 from model.command_line import chosen_device, problems_explained
-from model.config import TABLE_MODELS, TrainingConfig, changed, configure
+from model.config import TrainingConfig
 from model.dataset import load_exports
 from model.distributed import (
     after_the_first,
     joined_ranks,
 )
+from model.presets import TABLE_MODELS, changed, configure
 from model.run_folder import read_config
 from model.training import train
 

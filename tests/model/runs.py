@@ -9,8 +9,9 @@ from pathlib import Path
 from rich.console import Console
 from safetensors.torch import load_file
 
-from model.config import TrainingConfig, configure
+from model.config import TrainingConfig
 from model.image_table import ImageTable
+from model.presets import configure
 from model.training import train
 
 SHORT = (

@@ -3,7 +3,8 @@ import json
 import pytest
 
 from dicom_io.errors import TrainingError
-from model.config import BEST, PAPER, PRESETS, TABLE_MODELS, TrainingConfig, configure
+from model.config import TrainingConfig
+from model.presets import BEST, PAPER, PRESETS, TABLE_MODELS, configure
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file
 
 from dicom_io.errors import TrainingError
-from model.config import configure
 from model.distributed import Ranks, joined_ranks, require_divisible
 from model.network import MultiMixNetwork, NetworkShape
+from model.presets import configure
 from tests.model.exports import manifest_row, write_export
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,13 +9,13 @@ from typer.testing import CliRunner
 
 from dicom_io.errors import CheckpointError, TrainingError
 from model.checkpoint import Calibration, ModelCard, write_model
-from model.config import TABLE_MODELS
 from model.dataset import load_exports
 from model.evaluate import age_band, evaluate, main
 from model.image_table import ImageTable
 from model.metrics import auroc
 from model.network import MultiMixNetwork, NetworkShape
 from model.predictor import Predictor
+from model.presets import TABLE_MODELS
 from tests.model.exports import manifest_row, write_export
 from tests.model.films import film_table, record
 

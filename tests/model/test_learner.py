@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from dicom_io.errors import TrainingError
-from model.config import configure
 from model.learner import Learner, follow, learning_rate_at, new_learner, take_step
 from model.network import MultiMixNetwork, NetworkShape
+from model.presets import configure
 from model.splits import Pools
 from model.thresholds import thresholds_for
 from model.validation import validate

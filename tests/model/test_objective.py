@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from model.config import configure
 from model.losses import bernoulli_kl, dice_loss
 from model.network import MultiMixNetwork, NetworkShape
 from model.objective import step_losses
+from model.presets import configure
 from model.thresholds import thresholds_for
 from model.views import Batch, StepViews, UnlabelledViews
 

@@ -9,12 +9,12 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from dicom_io.errors import TrainingError
-from model.config import configure
 from model.dataset import load_exports
 from model.evaluate import evaluate_rows
 from model.metrics import auroc
 from model.network import MultiMixNetwork, NetworkShape
 from model.predictor import Predictor
+from model.presets import configure
 from model.report import MEDIAN_MASKS, WORST_MASKS, main, rows_to_report, write_report
 from model.report_charts import (
     confusion_matrix,

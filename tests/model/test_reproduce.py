@@ -11,8 +11,9 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from dicom_io.errors import TrainingError
-from model.config import Stage, configure
+from model.config import Stage
 from model.image_table import ImageTable
+from model.presets import configure
 from model.reproduce import QUICK_SETTINGS, Plan, main, reproduce
 from model.table_grid import Cell
 from tests.model.exports import manifest_row, write_export

@@ -2,7 +2,7 @@ import csv
 
 import pytest
 
-from model.config import configure
+from model.presets import configure
 from model.reproduction_report import markdown, write_tables
 from model.reproduction_results import Grid, Result
 from model.table_grid import Cell, paper_figures

@@ -4,7 +4,7 @@ import json
 import pytest
 
 from dicom_io.errors import TrainingError
-from model.config import BEST
+from model.presets import BEST
 from model.run_folder import append_row, drop_rows_after, first_card, read_config, write_config
 from tests.model.films import film_table
 

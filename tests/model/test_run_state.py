@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from dicom_io.errors import TrainingError
-from model.config import configure
 from model.learner import new_learner
+from model.presets import configure
 from model.run_state import TrainingState, read_state, write_state
 
 CPU = torch.device("cpu")

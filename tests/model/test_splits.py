@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 
 from dicom_io.errors import TrainingError
-from model.config import TABLE_MODELS
+from model.presets import TABLE_MODELS
 from model.splits import (
     divide,
     one_class_sources,

@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 import torch
 
-from model.config import configure
+from model.presets import configure
 from model.splits import divide
 from model.streams import Stream, balanced_weights, make_streams, seeded
 from tests.model.films import record

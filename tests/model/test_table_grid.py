@@ -1,7 +1,7 @@
 import pytest
 
 from dicom_io.errors import TrainingError
-from model.config import TABLE_MODELS
+from model.presets import TABLE_MODELS
 from model.table_grid import Cell, paper_figures, parse_budget, table_cells
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from model.config import configure
+from model.presets import configure
 from model.thresholds import AdaptiveThresholds, thresholds_for
 
 

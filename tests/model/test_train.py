@@ -18,8 +18,9 @@ from typer.testing import CliRunner
 
 from dicom_io.errors import TrainingError
 from model.checkpoint import read_card, read_model
-from model.config import TABLE_MODELS, TrainingConfig
+from model.config import TrainingConfig
 from model.predictor import Predictor
+from model.presets import TABLE_MODELS
 from model.run_folder import append_row
 from model.train import main, settings_to_resume
 from model.training import train

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from model.config import TABLE_MODELS
 from model.metrics import auroc, score_mask
 from model.network import MultiMixNetwork, NetworkShape
 from model.predictor import margins
+from model.presets import TABLE_MODELS
 from model.splits import divide
 from model.validation import validate
 from tests.model.films import film_table

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from model import augment
-from model.config import configure
+from model.presets import configure
 from model.splits import divide_as_configured
 from model.streams import make_streams
 from model.views import Batch, unlabelled_views, views_of_step

@@ -7,10 +7,10 @@ import torch
 
 from dicom_io.errors import TrainingError
 from model import augment
-from model.config import configure
 from model.learner import learning_rate_at, new_learner, take_step
 from model.local_contrast import local_contrast
 from model.losses import restoration_loss
+from model.presets import configure
 from model.splits import divide
 from model.streams import make_streams, seeded
 from model.views import views_of_step

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from pydicom import Dataset
 from sqlalchemy.orm import Session
@@ -21,33 +21,26 @@ from dicom_io.errors import ImageRejected, LeaseLost, MultiMixError, OutOfSpace
 from dicom_io.result_set import build_result_set
 from dicom_io.storage import InstanceStore
 from dicom_io.uids import ResultKind
+from worker.after_reading import finish, hand_back, hand_back_failed, wait_for_room
 from worker.backoff import Backoff
 from worker.clock import utc_now
 from worker.database import Database
-from worker.dispatching import call_for_deliveries, kinds_to_make
+from worker.dispatching import kinds_to_make
 from worker.events import EventKind, record
 from worker.heartbeat import Heartbeat
 from worker.results import (
     InstanceReading,
     StoredResult,
     count_attempt,
-    inference_counts,
     older_results,
-    reasons_without_result,
     settle_with_results,
     settle_without_result,
     unsettled_instances,
 )
-from worker.settling import problem_of
-from worker.studies import Step, StudyState
-from worker.study_steps import StudyLease, change_under_lease, claim, renew, take_step
-from worker.tables import REASON_LENGTH, Inference, InferenceState, Instance, Model, Study
+from worker.study_steps import StudyLease, change_under_lease, claim, renew
+from worker.tables import REASON_LENGTH, Inference, InferenceState, Instance, Model
 
 _LOG = logging.getLogger(__name__)
-
-# A full disk is looked at again after a pause as after so many failures in a row; each look costs
-# a reading.
-_FAILURES_LIKE_NO_ROOM: Final = 3
 
 ReadInstance = Callable[[Dataset], InstanceReading]
 
@@ -120,7 +113,7 @@ class StudyReader:
             ) as held:
                 if self._read_instances(lease, held):
                     return self._finish(lease)
-                self._hand_back(lease, failed=False)
+                self._hand_back(lease)
         except LeaseLost:
             # The study has grown, or was taken back; whoever holds it next goes on from here.
             _LOG.info("study %d is no longer ours", study_key)
@@ -128,7 +121,7 @@ class StudyReader:
             _LOG.error("study %d waits for room on the disk: %s", study_key, cause)
             self._wait_for_room(lease, str(cause))
         except Exception as cause:
-            self._hand_back(lease, failed=True, problem=type(cause).__name__)
+            self._hand_back_failed(lease, type(cause).__name__)
             raise
         return []
 
@@ -263,98 +256,23 @@ class StudyReader:
         self._log(session, EventKind.INSTANCE_FAILED, lease, inference, {"reason": reason})
 
     def _finish(self, lease: StudyLease) -> list[int]:
-        """Everything is settled, or has to be tried again: where the study goes from here."""
-        now = self._now()
         with self._under_lease(lease) as session:
-            counts = inference_counts(session, lease.study_key, self._model_key)
-            if counts.get(InferenceState.STARTED):
-                self._step_back(session, lease, now, failed=True)
-                return []
-            if not counts.get(InferenceState.READ):
-                reason = "; ".join(
-                    reasons_without_result(session, lease.study_key, self._model_key)
-                )
-                failed = bool(counts.get(InferenceState.FAILED))
-                target = StudyState.FAILED if failed else StudyState.REJECTED
-                step = Step.GAVE_UP if failed else Step.NOTHING_ELIGIBLE
-                self._leave(session, lease, target, step, now, reason)
-                return []
-            peers = call_for_deliveries(session, lease.study_key, now)
-            if peers:
-                self._leave(session, lease, StudyState.DELIVERING, Step.RESULTS_MADE, now)
-                return peers
-            session.flush()
-            problem = problem_of(session, lease.study_key)
-            target = StudyState.FAILED if problem else StudyState.DONE
-            step = Step.GAVE_UP if problem else Step.NOTHING_TO_SEND
-            self._leave(session, lease, target, step, now, problem)
-            return []
+            return finish(session, lease, self._model_key, self._rules.backoff, self._now())
 
-    def _hand_back(self, lease: StudyLease, *, failed: bool, problem: str = "") -> None:
-        now = self._now()
+    def _hand_back(self, lease: StudyLease) -> None:
         with self._database.writing() as session:
-            study = session.get_one(Study, lease.study_key)
-            if failed and study.attempts > self._rules.most_attempts:
-                reason = f"reading the study failed {study.attempts} x: {problem}"
-                self._leave(session, lease, StudyState.FAILED, Step.GAVE_UP, now, reason)
-            else:
-                self._step_back(session, lease, now, failed=failed)
+            hand_back(session, lease, self._now())
 
-    def _wait_for_room(self, lease: StudyLease, reason: str) -> None:
-        """Hand a study back whose results the disk cannot take, as often as need be."""
-        now = self._now()
+    def _hand_back_failed(self, lease: StudyLease, problem: str) -> None:
+        rules = self._rules
         with self._database.writing() as session:
-            take_step(
-                session,
-                lease.study_key,
-                StudyState.RUNNING,
-                StudyState.READY,
-                Step.HANDED_BACK,
-                now,
-                lease_token=lease.token,
-                reason=f"its results wait for room: {reason}",
-                changes={
-                    "next_attempt_at": now + self._rules.backoff.pause(_FAILURES_LIKE_NO_ROOM),
-                    "attempts": 0,
-                },
+            hand_back_failed(
+                session, lease, rules.backoff, rules.most_attempts, problem, self._now()
             )
 
-    def _step_back(
-        self, session: Session, lease: StudyLease, now: datetime, *, failed: bool
-    ) -> None:
-        attempts = session.get_one(Study, lease.study_key).attempts
-        pause = self._rules.backoff.pause(attempts) if failed else timedelta()
-        take_step(
-            session,
-            lease.study_key,
-            StudyState.RUNNING,
-            StudyState.READY,
-            Step.HANDED_BACK,
-            now,
-            lease_token=lease.token,
-            changes={"next_attempt_at": now + pause, "attempts": attempts if failed else 0},
-        )
-
-    def _leave(
-        self,
-        session: Session,
-        lease: StudyLease,
-        target: StudyState,
-        step: Step,
-        now: datetime,
-        reason: str | None = None,
-    ) -> None:
-        take_step(
-            session,
-            lease.study_key,
-            StudyState.RUNNING,
-            target,
-            step,
-            now,
-            lease_token=lease.token,
-            reason=reason,
-            changes={"attempts": 0, "next_attempt_at": None},
-        )
+    def _wait_for_room(self, lease: StudyLease, reason: str) -> None:
+        with self._database.writing() as session:
+            wait_for_room(session, lease, self._rules.backoff, reason, self._now())
 
     @contextmanager
     def _under_lease(self, lease: StudyLease, **changes: object) -> Iterator[Session]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import stats
 
 from model.gate import Gate, GateCard
 from model.image_table import ImageTable
@@ -18,6 +19,10 @@ FEWEST_FILMS = 200
 FEWEST_HELD_OUT = 20
 # Of each source no more than this share of the held-out films may be refused.
 REFUSED_SHARE = 0.005
+# Fewer films than these do not show where one in fifty of them lies; then no more than this share
+# of the films to come may be refused, as far as the few can tell.
+FEW_HELD_OUT = 50
+REFUSED_SHARE_TO_COME = 0.01
 # More films of one source make the gate no better, only its fit slower.
 MOST_FILMS_OF_A_SOURCE = 1500
 BATCH = 32
@@ -44,7 +49,7 @@ def fit_gate(
         return None
     gate = gate_of(film_features(network, table, fitted, side))
     scores = gate.scores(film_features(network, table, held_out, side))
-    threshold = _highest_usual_score(scores, [table.records[row].source for row in held_out])
+    threshold = highest_usual_score(scores, [table.records[row].source for row in held_out])
     return gate, GateCard(
         threshold=threshold, fitted_on=len(fitted), held_out=len(held_out), sha256=""
     )
@@ -100,10 +105,24 @@ def _at_most_of_each_source(rows: Sequence[int], table: ImageTable) -> list[int]
     return sorted(chosen)
 
 
-def _highest_usual_score(scores: NDArray[np.float64], sources: Sequence[str]) -> float:
+def highest_usual_score(scores: NDArray[np.float64], sources: Sequence[str]) -> float:
     """The score that all but ``REFUSED_SHARE`` of the films of every source stay below."""
     of_source = np.array(sources)
     names, counts = np.unique(of_source, return_counts=True)
     enough = names[counts >= FEWEST_HELD_OUT]
     groups = [scores[of_source == name] for name in enough] or [scores]
-    return max(float(np.quantile(group, 1 - REFUSED_SHARE)) for group in groups)
+    return max(_usual_score(group) for group in groups)
+
+
+def _usual_score(scores_n: NDArray[np.float64]) -> float:
+    """The score that nearly all films of one source stay below.
+
+    The highest of two dozen films says little of how far the next one may lie. So of a few films
+    it is not less than the prediction limit for one more, by Student's t on their logarithms.
+    """
+    highest_usual = float(np.quantile(scores_n, 1 - REFUSED_SHARE))
+    count, logarithms = len(scores_n), np.log(scores_n)
+    if count >= FEW_HELD_OUT:
+        return highest_usual
+    reach = stats.t.ppf(1 - REFUSED_SHARE_TO_COME, count - 1) * np.sqrt(1 + 1 / count)
+    return max(highest_usual, float(np.exp(logarithms.mean() + reach * logarithms.std(ddof=1))))

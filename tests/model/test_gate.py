@@ -13,7 +13,7 @@ from model import SHIPPED_MODEL
 from model.checkpoint import ModelCard, write_model
 from model.config import TrainingConfig
 from model.gate import GATE_FILE, read_gate, write_gate
-from model.gate_fitting import film_features, fit_gate, gate_of
+from model.gate_fitting import film_features, fit_gate, gate_of, highest_usual_score
 from model.image_table import ImageTable
 from model.network import MultiMixNetwork, NetworkShape
 from model.predictor import Predictor
@@ -109,6 +109,17 @@ def test_of_every_source_nearly_all_held_out_films_pass(network):
         rows = [row for row in pools.validation if records[row].source == source]
         scores = gate.scores(film_features(network, table, rows, SIDE))
         assert (scores <= card.threshold).mean() >= 0.95
+
+
+def test_the_threshold_leaves_room_for_films_that_were_not_among_a_few():
+    random = np.random.default_rng(0)
+    refused = []
+    for _ in range(200):
+        films = np.exp(random.normal(0.7, 0.35, 25))
+        threshold = highest_usual_score(films, ["A"] * len(films))
+        refused.append((np.exp(random.normal(0.7, 0.35, 400)) > threshold).mean())
+    assert np.mean(refused) <= 0.012  # the highest of 25 would refuse 4 %
+    assert threshold < 30
 
 
 def test_too_few_films_make_no_gate(network):

@@ -103,7 +103,7 @@ def test_dead_letters_are_listed_with_their_reason_and_sent_again(
         bench.reader().read_study(1)
         scp.answer = lambda uid: 0xA900
         bench.sender(send).deliver_to(1)
-        listed = run("status", "--state", "failed")
+        listed = run_as_operator("status", "--state", "failed").stdout
         assert "2 x not sent to PACS: refused by the peer for good, status 0xA900" in listed
         assert "study 1.2.3 is delivering" in run("requeue", "--all-failed")
 

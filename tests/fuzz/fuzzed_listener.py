@@ -62,13 +62,14 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60) ->
 
 
 @contextmanager
-def fuzzed_listener(folder: Path) -> Iterator[FuzzedListener]:
+def fuzzed_listener(folder: Path, idle_timeout_seconds: float = 2) -> Iterator[FuzzedListener]:
     """A listener that is ended at the end, and then says what it counted."""
     log = folder / "listener.log"
+    arguments = [str(folder / "store"), str(idle_timeout_seconds)]
     with (
         log.open("w") as errors,
         subprocess.Popen(
-            [sys.executable, "-m", "tests.fuzz.listener_process", str(folder / "store")],
+            [sys.executable, "-m", "tests.fuzz.listener_process", *arguments],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -1,6 +1,6 @@
 """A listener in a process of its own, so that its threads and memory are nobody else's.
 
-    python -m tests.fuzz.listener_process STORE
+    python -m tests.fuzz.listener_process STORE IDLE_TIMEOUT_SECONDS
 
 prints its port, then a line for each association that ended: accepted and ended so far.
 """
@@ -67,7 +67,7 @@ def main() -> None:
     configuration = ListenerConfiguration(
         "MULTIMIX",
         association_timeout_seconds=2,
-        idle_timeout_seconds=2,
+        idle_timeout_seconds=float(sys.argv[2]),
         maximum_object_bytes=1 << 20,
     )
     intake = CountingIntake()

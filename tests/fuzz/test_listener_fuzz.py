@@ -34,6 +34,8 @@ ASSOCIATIONS = CASES // 5
 QUESTIONS = CASES // 10
 DATASETS = CASES - ASSOCIATIONS - QUESTIONS
 SENDERS = 4
+# On a busy machine a sender that is not done may say nothing for some seconds.
+PATIENT_SECONDS = 60
 WARM_UP = 200
 THREADS_AT_REST = 5
 CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.hex"))
@@ -55,11 +57,18 @@ def in_turn(listener: FuzzedListener, send: Callable[[int], None], cases: int) -
             sender.join(1)
 
 
-def campaign(listener: FuzzedListener, send: Callable[[int], None], cases: int) -> None:
+def campaign(
+    listener: FuzzedListener,
+    send: Callable[[int], None],
+    cases: int,
+    hang_up: Callable[[], None] = lambda: None,
+) -> None:
     """Send all cases; neither threads nor memory may grow with them."""
     in_turn(listener, lambda number: send(-1 - number), WARM_UP)
+    hang_up()
     threads, resident = threads_at_rest(listener), listener.resident_mib
     in_turn(listener, send, cases)
+    hang_up()
     listener.wait_for_threads(threads)
     assert listener.resident_mib - resident < MOST_GROWTH_MIB
 
@@ -95,14 +104,14 @@ def test_malformed_associations_leave_nothing_behind(tmp_path: Path) -> None:
 def test_malformed_datasets_are_stored_whole_or_refused(tmp_path: Path) -> None:
     film = encoded(radiograph(side=16))
     statuses: Counter[int | None] = Counter()
-    with fuzzed_listener(tmp_path) as listener:
+    with fuzzed_listener(tmp_path, PATIENT_SECONDS) as listener:
 
         def send(number: int) -> None:
             dataset = garbled_dataset(film, random.Random(f"{SEED}/{number}"))
             statuses[store_bytes(own.association(), dataset)] += 1
 
         own = Associations(listener.port, DX)
-        campaign(listener, send, DATASETS)
+        campaign(listener, send, DATASETS, own.hang_up)
     accepted, ended, stored, still_open = listener.counts
     assert (accepted, still_open) == (ended, 0)
     assert "Traceback" not in listener.errors, listener.errors[-3000:]
@@ -122,14 +131,14 @@ def test_malformed_questions_are_taken_or_refused(tmp_path: Path) -> None:
     question = dataset_of_request(CommitmentRequest("2.25.7", references))
     information = encode_dataset(question, ExplicitVRLittleEndian)
     statuses: Counter[int | None] = Counter()
-    with fuzzed_listener(tmp_path) as listener:
+    with fuzzed_listener(tmp_path, PATIENT_SECONDS) as listener:
 
         def send(number: int) -> None:
             garbled_information = garbled_dataset(information, random.Random(f"{SEED}/{number}"))
             statuses[action_status(own.association(), garbled_information)] += 1
 
         own = Associations(listener.port, PUSH_MODEL)
-        campaign(listener, send, QUESTIONS)
+        campaign(listener, send, QUESTIONS, own.hang_up)
     accepted, ended, _, still_open = listener.counts
     assert (accepted, still_open) == (ended, 0)
     assert "Traceback" not in listener.errors, listener.errors[-3000:]
@@ -166,6 +175,12 @@ class Associations:
         if association is None or not association.is_established:
             association = self._of_thread[threading.get_ident()] = self._connected()
         return association
+
+    def hang_up(self) -> None:
+        """Release all of them."""
+        while self._of_thread:
+            _, association = self._of_thread.popitem()
+            association.release()
 
     def _connected(self) -> Association:
         entity = AE("MODALITY")

@@ -1,6 +1,7 @@
 """The two sides that the listener and the sender are tested between, over real sockets."""
 
 import queue
+import socket
 import socketserver
 import ssl
 import threading
@@ -245,3 +246,14 @@ def storage_peer(
         socketserver.BaseServer.shutdown(server)
         server.server_close()
         serving.join()
+
+
+def is_closed(connection: socket.socket) -> bool:
+    """Whether the listener has closed a connection on which it has said nothing."""
+    connection.setblocking(False)
+    try:
+        return connection.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True

@@ -17,7 +17,7 @@ from tests.dicom_io.association_requests import (
     role_selection,
     user_information,
 )
-from tests.dicom_io.peers import RecordingIntake, association_with
+from tests.dicom_io.peers import RecordingIntake, association_with, is_closed
 
 ACCEPT, ABORT = b"\x02", b"\x07"
 USER = user_information()
@@ -196,13 +196,3 @@ def test_silent_strangers_of_many_addresses_leave_room_for_those_who_may_call(li
         assert association.is_established
     for one in crowd:
         one.close()
-
-
-def is_closed(connection: socket.socket) -> bool:
-    connection.setblocking(False)
-    try:
-        return connection.recv(1) == b""
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True

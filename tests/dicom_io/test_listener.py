@@ -30,6 +30,7 @@ from tests.dicom_io.peers import (
     RecordingIntake,
     association_with,
     encoded,
+    is_closed,
     radiograph,
     store_bytes,
 )
@@ -460,16 +461,6 @@ def test_connections_of_one_address_that_ask_for_nothing_leave_room_for_other_ad
     assert neighbour.recv(10)[:1] == b"\x07"  # A-ABORT: it was heard
     for one in (*crowd, neighbour):
         one.close()
-
-
-def is_closed(connection: socket.socket) -> bool:
-    connection.setblocking(False)
-    try:
-        return connection.recv(1) == b""
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
 
 
 def test_bare_connections_leave_no_thread_and_no_association(listen, intake):

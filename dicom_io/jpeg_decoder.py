@@ -80,11 +80,11 @@ def decode_frame(encoded: bytes, runner: DecodeRunner) -> bytes:
         The samples in little endian order, one per ``Bits Allocated`` bits (PS3.5 8.1.1).
 
     Raises:
-        NotImplementedError: the frame has more than one sample per pixel.
-        ValueError: the stream's size or depth is not that of the dataset.
+        ValueError: the frame has more than one sample per pixel, or the stream's size or depth is
+            not that of the dataset.
     """
     if runner.samples_per_pixel != 1:
-        raise NotImplementedError("only grey-scale JPEG frames are decoded")
+        raise ValueError("only grey-scale JPEG frames are decoded")
     header = jpeg_header(encoded)
     if header is None or header.precision > runner.bits_allocated:
         raise ValueError("the frame does not fit the bits that are allocated")

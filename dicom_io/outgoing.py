@@ -106,9 +106,12 @@ def decompressed(outgoing: OutgoingObject) -> Dataset:
 
     The UID stays: it is the same image for everyone who reads it (PS3.5 does not ask for a new one
     where decompression is all that happens).
+
+    Raises:
+        StorageError: the object is big endian; a codec raises whatever it likes besides.
     """
     if not outgoing.transfer_syntax.is_little_endian:
-        raise NotImplementedError("big endian pixels are not swapped")
+        raise StorageError("big endian pixels are not swapped")
     source = outgoing.source
     dataset = deepcopy(source) if isinstance(source, Dataset) else dcmread(source)
     if outgoing.transfer_syntax.is_compressed:

@@ -13,6 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+# Along each side of a bent film; enough to move one lung against the other.
+BENDING_POINTS = 5
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -64,15 +67,36 @@ def affine_maps(count: int, geometry: Geometry, generator: torch.Generator) -> T
     return torch.stack([row_x, row_y], dim=1)
 
 
-def move(images: Tensor, masks: Tensor, maps: Tensor) -> Views:
-    """Apply one affine map to each image and its mask; reflects at the border of the image.
+def bends(count: int, furthest: float, generator: torch.Generator) -> Tensor:
+    """Draw how far each image is bent at 5 x 5 points spread over it.
+
+    Args:
+        count: images.
+        furthest: largest displacement in each direction, as a share of the side.
+        generator: source of every draw.
+
+    Returns:
+        float, (count, 2, 5, 5), x before y, in the normalised coordinates of ``affine_maps``.
+    """
+    drawn = uniform(generator, count * 2 * BENDING_POINTS**2, -2 * furthest, 2 * furthest)
+    return drawn.view(count, 2, BENDING_POINTS, BENDING_POINTS)
+
+
+def move(images: Tensor, masks: Tensor, maps: Tensor, bent: Tensor | None = None) -> Views:
+    """Apply one map to each image and its mask; reflects at the border of the image.
 
     Args:
         images: float, (batch, 1, side, side).
         masks: float, (batch, 1, side, side); may hold any values, moved by nearest neighbour.
-        maps: float, (batch, 2, 3).
+        maps: float, (batch, 2, 3); affine.
+        bent: float, (batch, 2, 5, 5) of ``bends``: displacements beyond the affine map, smooth
+            between their points; None for none.
     """
     grid = F.affine_grid(maps, list(images.shape), align_corners=False)
+    if bent is not None:
+        side = images.shape[-2:]
+        smooth = F.interpolate(bent, size=side, mode="bicubic", align_corners=True)
+        grid = grid + smooth.permute(0, 2, 3, 1)
     moved = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
     moved_masks = F.grid_sample(
         masks, grid, mode="nearest", padding_mode="reflection", align_corners=False
@@ -125,6 +149,34 @@ def displace(images: Tensor, generator: torch.Generator, furthest: float = 0.03)
 
 def cut_out(images: Tensor, generator: torch.Generator, largest: float = 0.3) -> Tensor:
     """Grey out one rectangle of each image, up to ``largest`` of its side in each direction."""
+    return images.masked_fill(rectangles(images, generator, largest), 0.0)
+
+
+class Patchwork(NamedTuple):
+    """Images with a part of another one in each.
+
+    Attributes:
+        images: float, (batch, 1, side, side).
+        is_other: bool, same shape; where an image shows the one before it in the batch (the first
+            one shows the last).
+    """
+
+    images: Tensor
+    is_other: Tensor
+
+
+def patch(images: Tensor, generator: torch.Generator, largest: float = 0.6) -> Patchwork:
+    """Lay one rectangle of another image over each, where it is in that image, too."""
+    is_other = rectangles(images, generator, largest)
+    return Patchwork(torch.where(is_other, images.roll(1, 0), images), is_other)
+
+
+def rectangles(images: Tensor, generator: torch.Generator, largest: float) -> Tensor:
+    """One rectangle in each image, up to ``largest`` of its side in each direction.
+
+    Returns:
+        bool, of the shape of ``images``, (batch, 1, height, width).
+    """
     count, _, height, width = images.shape
     rows, columns = torch.arange(height), torch.arange(width)
 
@@ -133,8 +185,7 @@ def cut_out(images: Tensor, generator: torch.Generator, largest: float = 0.3) ->
         start = (uniform(generator, count, 0, 1) * side)[:, None] - length / 2
         return (positions[None] >= start) & (positions[None] < start + length)
 
-    hidden = spans(height, rows)[:, None, :, None] & spans(width, columns)[:, None, None, :]
-    return images.masked_fill(hidden, 0.0)
+    return spans(height, rows)[:, None, :, None] & spans(width, columns)[:, None, None, :]
 
 
 def rand_augment(images: Tensor, generator: torch.Generator, operations: int = 2) -> Tensor:

@@ -92,9 +92,11 @@ class TrainingConfig(_Frozen):
             ``consistency`` compares two views of the same image.
         unlabelled_mask_threshold: confidence of a pixel that counts in ``consistency``.
         augment_masks: move and re-expose the images with masks too (the paper leaves them alone).
-        strong_view: the paper's RandAugment, or gamma, contrast, noise and cut-out.
+        strong_view: ``rand_augment`` is the paper's; ``exposure`` is gamma, contrast, noise and
+            cut-out; ``patchwork`` the same with a part of another film in place of the cut-out.
         rotate: largest rotation of every view, degrees; 0 in the paper's weak view.
         scale: largest relative change of size of every view.
+        bend: largest smooth displacement within every view, as a share of the side.
         teacher_decay: of the exponential moving average that gives pseudo-labels and is served;
             0 uses the student itself.
         encoder_norm: see ``NetworkShape``.
@@ -137,9 +139,10 @@ class TrainingConfig(_Frozen):
     unlabelled_mask_term: Literal["paired_kl", "prior_kl", "consistency"] = "paired_kl"
     unlabelled_mask_threshold: float = Field(default=0.95, ge=0.5, le=1)
     augment_masks: bool = False
-    strong_view: Literal["rand_augment", "exposure"] = "rand_augment"
+    strong_view: Literal["rand_augment", "exposure", "patchwork"] = "rand_augment"
     rotate: float = Field(default=0.0, ge=0, le=45)
     scale: float = Field(default=0.0, ge=0, lt=0.5)
+    bend: float = Field(default=0.0, ge=0, le=0.1)
     teacher_decay: float = Field(default=0.0, ge=0, lt=1)
     encoder_norm: Norm = "instance"
     residual: bool = False
@@ -166,8 +169,8 @@ class TrainingConfig(_Frozen):
     def _views_fit_together(self) -> "TrainingConfig":
         if self.unlabelled_mask_term == "consistency" and self.strong_view == "rand_augment":
             raise ValueError(
-                "unlabelled_mask_term = consistency needs strong_view = exposure: rand_augment "
-                "moves the strong view away from the weak one"
+                "unlabelled_mask_term = consistency needs strong_view = exposure or patchwork: "
+                "rand_augment moves the strong view away from the weak one"
             )
         return self
 

@@ -111,7 +111,7 @@ def unlabelled_terms(
         terms["pseudo"] = config.pseudo_label_weight * pseudo.loss
     if wants_masks:
         terms["unlabelled_mask"] = config.unlabelled_mask_weight * unlabelled_mask_loss(
-            weak, strong, labelled_mask_logits, config
+            weak, strong, views.is_other, labelled_mask_logits, config
         )
     return terms
 
@@ -119,14 +119,17 @@ def unlabelled_terms(
 def unlabelled_mask_loss(
     weak: NetworkOutput,
     strong: NetworkOutput,
+    is_other: Tensor | None,
     labelled_mask_logits: Tensor | None,
     config: TrainingConfig,
 ) -> Tensor:
     """The configured comparison: with the weak view's masks, or with those of labelled images."""
     strong_masks = wanted_masks(strong)
     if config.unlabelled_mask_term == "consistency":
-        threshold = config.unlabelled_mask_threshold
-        return mask_consistency(wanted_masks(weak), strong_masks, threshold)
+        weak_masks = wanted_masks(weak)
+        if is_other is not None:
+            weak_masks = torch.where(is_other, weak_masks.roll(1, 0), weak_masks)
+        return mask_consistency(weak_masks, strong_masks, config.unlabelled_mask_threshold)
     if labelled_mask_logits is None:
         raise AssertionError("the configuration asks for labelled masks beside this term")
     kl = prior_kl if config.unlabelled_mask_term == "prior_kl" else bernoulli_kl

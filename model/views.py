@@ -45,14 +45,18 @@ class UnlabelledViews:
     Attributes:
         weak: float in [-1, 1], (n, 1, side, side).
         strong: the same images, changed further.
+        is_other: bool, same shape; where a strong view shows the image before it (see
+            ``augment.patch``); None where it nowhere does.
     """
 
     weak: Tensor
     strong: Tensor
+    is_other: Tensor | None = None
 
     def to(self, device: torch.device) -> "UnlabelledViews":
         """The same views on a device."""
-        return UnlabelledViews(self.weak.to(device), self.strong.to(device))
+        is_other = self.is_other.to(device) if self.is_other is not None else None
+        return UnlabelledViews(self.weak.to(device), self.strong.to(device), is_other)
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,7 @@ def draw(table: ImageTable, pools: Pools, stream: Stream, step: int, side: int) 
 def labelled_view(batch: Batch, config: TrainingConfig, generator: torch.Generator) -> Batch:
     """Move labelled images; where the strong view is an exposure, re-expose them gently too."""
     moved = weak_view(batch, config, generator)
-    if config.strong_view != "exposure":
+    if config.strong_view == "rand_augment":
         return moved
     images = augment.vary_intensity(moved.images, generator, strength=0.5)
     return Batch(images, moved.masks, moved.classes)
@@ -150,6 +154,9 @@ def unlabelled_views(
 ) -> UnlabelledViews:
     """The weak view, and the strong one made from it."""
     weak = weak_view(batch, config, generator).images
+    if config.strong_view == "patchwork":
+        patchwork = augment.patch(augment.vary_intensity(weak, generator), generator)
+        return UnlabelledViews(weak, patchwork.images, patchwork.is_other)
     return UnlabelledViews(weak, strong_view(weak, config, generator))
 
 
@@ -163,10 +170,11 @@ def damaged_views(batch: Batch, config: TrainingConfig, generator: torch.Generat
 
 
 def weak_view(batch: Batch, config: TrainingConfig, generator: torch.Generator) -> Batch:
-    """Flip, shift and, where the configuration says so, rotate and scale; masks move along."""
+    """Flip, shift and, where the configuration says so, rotate, scale, bend; masks move along."""
     geometry = augment.Geometry(rotate=config.rotate, scale=config.scale)
     maps = augment.affine_maps(len(batch.images), geometry, generator)
-    moved = augment.move(batch.images, batch.masks, maps)
+    bent = augment.bends(len(maps), config.bend, generator) if config.bend else None
+    moved = augment.move(batch.images, batch.masks, maps, bent)
     return Batch(moved.images, moved.masks, batch.classes)
 
 

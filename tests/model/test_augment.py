@@ -86,6 +86,37 @@ def test_what_a_shift_uncovers_is_reflected_and_not_black():
     assert float(augment.move(images, images, maps).images.min()) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_masks_bend_as_their_images_do(seed):
+    images, masks = blobs()
+    still = augment.affine_maps(6, Geometry(flip=0, shift=0), generator())
+    bent = augment.bends(6, 0.08, generator(seed))
+    moved = augment.move(images, masks, still, bent)
+    agreement = ((moved.images > 0).float() == moved.masks).float().mean((1, 2, 3))
+    assert float(agreement.min()) > 0.98
+    assert not torch.equal(moved.masks, masks)
+
+
+def test_a_bend_moves_one_side_of_a_film_against_the_other_and_no_pixel_far():
+    side, count = 64, 200
+    columns = torch.arange(side).float().expand(count, 1, side, side)
+    still = augment.affine_maps(count, Geometry(flip=0, shift=0), generator())
+    bent = augment.bends(count, 0.05, generator())
+    fetched_from = augment.move(columns, columns, still, bent).images
+    moved = (fetched_from - columns)[:, 0, 32, 8:-8]  # reflection at the border is no bend
+    # A smooth curve through points may swing a little beyond them.
+    assert 0.04 * side < float(moved.abs().max()) < 0.065 * side
+    assert float((moved[:, 0] * moved[:, -1]).sign().mean()) < 0.5
+    assert float((moved[:, 1:] - moved[:, :-1]).abs().max()) < 1, "nothing tears or folds"
+
+
+def test_without_a_distance_nothing_bends():
+    images, masks = blobs()
+    maps = augment.affine_maps(6, EVERYTHING, generator())
+    bent = augment.move(images, masks, maps, augment.bends(6, 0.0, generator()))
+    torch.testing.assert_close(bent.images, augment.move(images, masks, maps).images)
+
+
 @pytest.mark.parametrize(
     "view",
     [augment.vary_intensity, augment.cut_out, augment.rand_augment],
@@ -126,6 +157,14 @@ def test_intensity_without_strength_leaves_images_alone():
     images, _ = blobs()
     seen = augment.vary_intensity(images, generator(), strength=0)
     torch.testing.assert_close(seen, images, atol=1e-3, rtol=0)
+
+
+def test_a_patch_shows_the_film_before_and_says_where():
+    images = torch.arange(50.0).view(50, 1, 1, 1).expand(50, 1, 40, 40)
+    seen, is_other = augment.patch(images, generator())
+    assert torch.equal(seen[~is_other], images[~is_other])
+    assert torch.equal(seen[is_other], images.roll(1, 0)[is_other])
+    assert 0.02 < float(is_other.float().mean()) < 0.36
 
 
 def test_cut_out_greys_one_rectangle_of_limited_size():

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from model.losses import bernoulli_kl, dice_loss
+from model.losses import bernoulli_kl, dice_loss, mask_consistency
 from model.network import MultiMixNetwork, NetworkShape
 from model.objective import step_losses
 from model.presets import configure
@@ -86,6 +86,19 @@ def test_the_unlabelled_mask_term_teaches_the_decoder_from_unlabelled_images(ter
     losses["unlabelled_mask"].backward()
     assert losses["unlabelled_mask"].item() > 0
     assert gradient_sum(network.decoder) > 0
+
+
+def test_a_patchwork_is_compared_with_the_masks_of_both_of_its_films():
+    config = configure("best", overrides=("strong_view=patchwork", "unlabelled_mask_threshold=0.5"))
+    network, seen = narrow(config), views(config).unlabelled
+    is_other = torch.zeros_like(seen.weak, dtype=torch.bool)
+    is_other[..., :16, :] = True
+    patchwork = UnlabelledViews(seen.weak, seen.strong, is_other)
+    found = losses_of(network, network, StepViews(unlabelled=patchwork), config)
+    weak, strong = network(seen.weak).mask_logits, network(seen.strong).mask_logits
+    both = torch.cat([weak.roll(1, 0)[..., :16, :], weak[..., 16:, :]], dim=2)
+    expected = config.unlabelled_mask_weight * mask_consistency(both, strong, 0.5)
+    torch.testing.assert_close(found["unlabelled_mask"], expected)
 
 
 def test_each_term_carries_its_weight():

@@ -5,7 +5,7 @@ from model import augment
 from model.presets import configure
 from model.splits import divide_as_configured
 from model.streams import make_streams
-from model.views import Batch, unlabelled_views, views_of_step
+from model.views import Batch, unlabelled_views, views_of_step, weak_view
 from tests.model.films import film_table
 
 CPU = torch.device("cpu")
@@ -109,6 +109,28 @@ def test_a_consistency_strong_view_keeps_the_weak_views_geometry(table):
     # Ranks of grey survive any exposure; a shift of the strong view would break them.
     agreement = torch.corrcoef(torch.stack([s.flatten() for s in smooth]))[0, 1]
     assert float(agreement) > 0.7
+
+
+def test_a_patchwork_says_where_it_shows_another_film(table):
+    images, masks = table.tensors(range(8), 64)
+    batch = Batch(images, masks, torch.zeros(8, dtype=torch.int64))
+    config = small("best", "strong_view=patchwork")
+    seen = unlabelled_views(batch, config, torch.Generator().manual_seed(0))
+    shown = torch.where(seen.is_other, seen.weak.roll(1, 0), seen.weak)
+    smooth = [torch.nn.functional.avg_pool2d(v, 5, 1, 2) for v in (shown, seen.strong)]
+    assert float(torch.corrcoef(torch.stack([s.flatten() for s in smooth]))[0, 1]) > 0.8
+    assert 0.02 < float(seen.is_other.float().mean()) < 0.36
+
+
+def test_films_bend_where_the_configuration_says_so(table):
+    images, masks = table.tensors(range(4), 64)
+    batch = Batch(images, masks, torch.zeros(4, dtype=torch.int64))
+    straight, bent = (
+        weak_view(batch, small("best", f"bend={bend}"), torch.Generator().manual_seed(1))
+        for bend in (0.0, 0.05)
+    )
+    assert not torch.equal(straight.images, bent.images)
+    assert not torch.equal(straight.masks, bent.masks)
 
 
 def test_images_with_masks_are_left_alone_in_the_papers_preset(table):

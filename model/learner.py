@@ -5,7 +5,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dicom_io.errors import TrainingError
 from model.config import TrainingConfig
@@ -33,6 +33,19 @@ class Learner:
     thresholds: FixedThresholds | AdaptiveThresholds
 
 
+@dataclass(frozen=True)
+class TakenStep:
+    """What a step was like, before it was taken.
+
+    Attributes:
+        losses: the weighted terms of the loss, by name.
+        watched: what ``StepLosses`` says beside them.
+    """
+
+    losses: dict[str, float]
+    watched: dict[str, float]
+
+
 def new_learner(config: TrainingConfig, device: torch.device) -> Learner:
     """A freshly initialised learner; the seed decides its weights."""
     torch.manual_seed(config.seed)
@@ -51,7 +64,7 @@ def take_step(
     config: TrainingConfig,
     step: int,
     ranks: Ranks = ALONE,
-) -> dict[str, float]:
+) -> TakenStep:
     """Move the network once, and its teacher after it.
 
     Args:
@@ -60,9 +73,6 @@ def take_step(
         config: every hyperparameter.
         step: counted from 0; decides the learning rate and, with seed and rank, dropout.
         ranks: the processes that take this step together; all of them end with the same weights.
-
-    Returns:
-        The weighted terms of the loss before the step.
 
     Raises:
         TrainingError: the loss is not finite; the learner is left as it was.
@@ -74,16 +84,16 @@ def take_step(
     teacher.train(teacher is network)
     device_type = next(network.parameters()).device.type
     with torch.autocast(device_type, torch.bfloat16, enabled=config.precision == "bf16"):
-        terms = step_losses(
+        found = step_losses(
             split_over(network, ranks),
             split_over(teacher, ranks),
             learner.thresholds,
             views,
             config,
         )
-        loss = torch.stack(list(terms.values())).sum()
-    losses = {name: float(value.detach()) for name, value in terms.items()}
-    if not math.isfinite(sum(losses.values())):
+        loss = torch.stack(list(found.terms.values())).sum()
+    taken = TakenStep(_as_numbers(found.terms), _as_numbers(found.watched))
+    if not math.isfinite(sum(taken.losses.values())):
         raise TrainingError(f"the loss is not finite at step {step}; lower the learning rate")
     for group in optimizer.param_groups:
         group["lr"] = learning_rate_at(config, step)
@@ -95,7 +105,11 @@ def take_step(
     optimizer.step()
     if teacher is not network:
         follow(teacher, network, config.teacher_decay, step)
-    return losses
+    return taken
+
+
+def _as_numbers(scalars: dict[str, Tensor]) -> dict[str, float]:
+    return {name: float(value.detach()) for name, value in scalars.items()}
 
 
 def learning_rate_at(config: TrainingConfig, step: int) -> float:

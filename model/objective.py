@@ -1,5 +1,7 @@
 """What one training step minimises: the weighted terms of the table model's loss, by name."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -19,14 +21,29 @@ from model.thresholds import Thresholds
 from model.views import Batch, StepViews, UnlabelledViews
 
 
+class StepLosses(NamedTuple):
+    """What one step minimises, and what is worth knowing beside it.
+
+    Attributes:
+        terms: weighted scalars under ``dice``, ``mask_ce``, ``ce``, ``pseudo`` and
+            ``unlabelled_mask``; only those that the configuration's tasks have. In a warm-up
+            ``restoration`` alone. Their sum is minimised.
+        watched: detached scalars under ``pseudo_labelled``, the share of unlabelled images whose
+            pseudo-label counts; empty without pseudo-labels.
+    """
+
+    terms: dict[str, Tensor]
+    watched: dict[str, Tensor]
+
+
 def step_losses(
     network: ReadsFilms,
     teacher: ReadsFilms,
     thresholds: Thresholds,
     views: StepViews,
     config: TrainingConfig,
-) -> dict[str, Tensor]:
-    """The weighted terms of one step's loss; their sum is what is minimised.
+) -> StepLosses:
+    """The loss of one step, term by term.
 
     Args:
         network: the one that learns.
@@ -34,15 +51,11 @@ def step_losses(
         thresholds: how sure it has to be of each class.
         views: what the step learns from.
         config: weights of the terms.
-
-    Returns:
-        Scalars under ``dice``, ``mask_ce``, ``ce``, ``pseudo`` and ``unlabelled_mask``; only
-        those that the configuration's tasks have. In a warm-up ``restoration`` alone.
     """
     if views.restored is not None:
         # The decoder's map stands for the film here; the tasks after it make it the lungs.
         restored = wanted_masks(network(views.restored.damaged))
-        return {"restoration": restoration_loss(restored, views.restored.whole)}
+        return StepLosses({"restoration": restoration_loss(restored, views.restored.whole)}, {})
     labelled: NetworkOutput | None = None
     masked: NetworkOutput | None = None
     terms: dict[str, Tensor] = {}
@@ -52,12 +65,13 @@ def step_losses(
         masked = network(views.masked.images)
         terms |= mask_terms(wanted_masks(masked), views.masked.masks, config)
     terms |= class_terms(labelled, masked, views, config)
-    if views.unlabelled is not None:
-        labelled_masks = wanted_masks(masked) if masked is not None else None
-        terms |= unlabelled_terms(
-            network, teacher, thresholds, views.unlabelled, labelled_masks, config
-        )
-    return terms
+    if views.unlabelled is None:
+        return StepLosses(terms, {})
+    labelled_masks = wanted_masks(masked) if masked is not None else None
+    unlabelled = unlabelled_losses(
+        network, teacher, thresholds, views.unlabelled, labelled_masks, config
+    )
+    return StepLosses(terms | unlabelled.terms, unlabelled.watched)
 
 
 def mask_terms(mask_logits: Tensor, masks: Tensor, config: TrainingConfig) -> dict[str, Tensor]:
@@ -91,14 +105,14 @@ def class_terms(
     return {"ce": F.cross_entropy(logits.float(), classes, ignore_index=-1)}
 
 
-def unlabelled_terms(
+def unlabelled_losses(
     network: ReadsFilms,
     teacher: ReadsFilms,
     thresholds: Thresholds,
     views: UnlabelledViews,
     labelled_mask_logits: Tensor | None,
     config: TrainingConfig,
-) -> dict[str, Tensor]:
+) -> StepLosses:
     """What unlabelled images teach: pseudo-labels and, with its task, masks."""
     wants_masks = config.tasks.unlabelled_masks
     wants_weak_masks = wants_masks and config.unlabelled_mask_term == "consistency"
@@ -106,14 +120,16 @@ def unlabelled_terms(
         weak = teacher(views.weak, masks=wants_weak_masks)
     strong = network(views.strong, masks=wants_masks)
     terms: dict[str, Tensor] = {}
+    watched: dict[str, Tensor] = {}
     if config.tasks.pseudo_labels:
         pseudo = pseudo_label_loss(weak.logits, strong.logits, thresholds(weak.logits))
         terms["pseudo"] = config.pseudo_label_weight * pseudo.loss
+        watched["pseudo_labelled"] = pseudo.kept
     if wants_masks:
         terms["unlabelled_mask"] = config.unlabelled_mask_weight * unlabelled_mask_loss(
             weak, strong, views.is_other, labelled_mask_logits, config
         )
-    return terms
+    return StepLosses(terms, watched)
 
 
 def unlabelled_mask_loss(

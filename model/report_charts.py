@@ -17,20 +17,23 @@ RELIABILITY_BINS = 10
 SMALLEST_LOSS: Final = 1e-4
 LOWEST_QUARTER: Final = 0.25
 SHOWN_FIGURES: Final = ("dice", "auroc", "balanced_accuracy", "score")
+# Beside the terms of the loss in ``metrics.csv``, and a share like the figures above.
+PSEUDO_LABELLED: Final = "mean_pseudo_labelled"
 
 
 def training_curves(metrics: Sequence[dict[str, float]]) -> Figure:
-    """Mean loss terms and held-out figures against the step of each validation."""
+    """Mean loss terms, held-out figures and pseudo-labels against the step of each validation."""
     figure = Figure(figsize=(11, 3.2), layout="constrained")
     losses, held_out = figure.subplots(1, 2)
-    terms = sorted({name for row in metrics for name in row if name.startswith("mean_")})
-    for name in terms:
+    means = {name for row in metrics for name in row if name.startswith("mean_")}
+    for name in sorted(means - {PSEUDO_LABELLED}):
         _curve(losses, metrics, name, label=name.removeprefix("mean_").replace("_", " "))
     # Terms of unlabelled images are a hundredth of the others; a linear axis shows them as zero.
     losses.set_yscale("symlog", linthresh=SMALLEST_LOSS)
     losses.set_ylim(bottom=0)
     for name in SHOWN_FIGURES:
         _curve(held_out, metrics, name, label=name.replace("_", " "))
+    _curve(held_out, metrics, PSEUDO_LABELLED, label="pseudo-labels that count")
     losses.set(xlabel="step", ylabel="mean loss", title="Loss terms")
     held_out.set(xlabel="step", title="Held-out patients")
     for axes in (losses, held_out):

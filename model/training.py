@@ -125,9 +125,10 @@ def train(
     ):
         while state.step < config.total_steps:
             views = views_of_step(table, run.pools, run.streams, config, state.step, run.device)
-            losses = take_step(learner, views, config, state.step, ranks)
-            report(sum(losses.values()), learning_rate_at(config, state.step))
-            state = replace(state.after_step(losses), seconds=time.monotonic() - started)
+            taken = take_step(learner, views, config, state.step, ranks)
+            report(sum(taken.losses.values()), learning_rate_at(config, state.step))
+            state = state.after_step(taken.losses | taken.watched)
+            state = replace(state, seconds=time.monotonic() - started)
 
             stop = common_stop_reason(own_stop_reason(), run)
             is_due = state.step % config.validate_every == 0 or state.step in (
@@ -273,7 +274,7 @@ def _score_and_keep(
         "seconds": state.seconds,
         "side": side,
         "learning_rate": learning_rate_at(run.config, state.step - 1),
-    } | {f"mean_{name}": value for name, value in state.mean_losses.items()}
+    } | {f"mean_{name}": value for name, value in state.means.items()}
     row = record_validation(run.out, writer, state.step, progress, figures)
     run.console.print(
         "  ".join(f"{name} {value:.5g}" for name, value in row.items()), soft_wrap=True

@@ -45,7 +45,7 @@ def test_four_films_are_learnt_by_heart():
     )
     learner, views = narrow_learner(config), masked_views(table)
     for step in range(config.total_steps):
-        losses = take_step(learner, views, config, step)
+        losses = take_step(learner, views, config, step).losses
     pools = Pools((), (), (), (0, 1, 2, 3), tuple(r.class_index for r in table.records))
     figures = validate(learner.network, table, pools, config.tasks, 64)
     assert set(losses) == {"dice", "mask_ce", "ce"}
@@ -58,7 +58,7 @@ def test_a_step_gives_the_losses_and_moves_the_network():
     config = configure("paper", model="unet")
     learner = narrow_learner(config)
     before = [p.detach().clone() for p in learner.network.decoder.parameters()]
-    losses = take_step(learner, masked_views(table, 32), config, 0)
+    losses = take_step(learner, masked_views(table, 32), config, 0).losses
     assert set(losses) == {"dice"}
     assert 0 < losses["dice"] < 5
     after = learner.network.decoder.parameters()

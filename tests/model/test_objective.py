@@ -29,7 +29,7 @@ def narrow(config, seed=0) -> MultiMixNetwork:
 
 def losses_of(network, teacher, seen, config):
     thresholds = thresholds_for(config.pseudo_label_threshold)
-    return step_losses(network, teacher, thresholds, seen, config)
+    return step_losses(network, teacher, thresholds, seen, config).terms
 
 
 def views(config, count=3, side=32) -> StepViews:
@@ -121,6 +121,18 @@ def test_pseudo_labels_come_from_the_teacher_and_teach_the_network_alone():
     losses_of(network, teacher, views(config), config)["pseudo"].backward()
     assert gradient_sum(network) > 0
     assert gradient_sum(teacher) == 0
+
+
+def test_a_step_says_how_many_pseudo_labels_count():
+    for threshold, share in ((0, 1.0), (1, 0.0)):
+        config = configure("paper", overrides=(f"pseudo_label_threshold={threshold}",))
+        network = narrow(config)
+        found = step_losses(network, network, thresholds_for(threshold), views(config), config)
+        assert found.watched["pseudo_labelled"].item() == share
+    unwatched = configure("paper", model="umtl")
+    network = narrow(unwatched)
+    found = step_losses(network, network, thresholds_for(0.7), views(unwatched), unwatched)
+    assert found.watched == {}
 
 
 def test_no_pseudo_label_reaches_a_threshold_of_one():

@@ -30,7 +30,7 @@ def tensors(made):
 
 def test_a_learner_comes_back_to_the_last_bit(tmp_path):
     saved, other = learner(0), learner(1)
-    state = TrainingState(step=7, best_score=0.5, seconds=3.5, loss_sums={"ce": 0.1 + 0.2})
+    state = TrainingState(step=7, best_score=0.5, seconds=3.5, sums={"ce": 0.1 + 0.2})
     write_state(tmp_path, state, saved)
     assert read_state(tmp_path, other) == state
     for one, two in zip(tensors(saved), tensors(other), strict=True):
@@ -85,13 +85,13 @@ def test_the_state_of_another_network_is_refused(tmp_path):
         read_state(tmp_path, learner(preset="paper"))
 
 
-def test_losses_are_averaged_over_the_steps_since_the_last_validation():
+def test_a_steps_figures_are_averaged_over_the_steps_since_the_last_validation():
     state = TrainingState()
     for ce in (1.0, 2.0, 6.0):
         state = state.after_step({"ce": ce})
     assert state.step == 3
-    assert state.mean_losses == {"ce": 3.0}
-    assert state.after_validation(0.5, 128).mean_losses == {}
+    assert state.means == {"ce": 3.0}
+    assert state.after_validation(0.5, 128).means == {}
 
 
 def test_the_best_score_is_the_best_at_its_image_size():

@@ -171,6 +171,7 @@ def test_metrics_have_one_column_a_figure_and_one_row_a_validation(table, tmp_pa
     rows = rows_of(tmp_path)
     assert [row["step"] for row in rows] == ["2", "4", "6"]
     expected = {"mean_dice", "mean_mask_ce", "mean_ce", "mean_pseudo", "mean_unlabelled_mask"}
+    expected |= {"mean_pseudo_labelled"}
     expected |= {"dice", "iou", "auroc", "accuracy", "ece", "score", "learning_rate", "side"}
     assert expected <= set(rows[0])
     for row in rows:

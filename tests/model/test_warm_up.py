@@ -108,7 +108,7 @@ def test_the_network_learns_to_restore(table):
     learner = new_learner(config, CPU)
     losses = []
     for step in range(config.warm_up_steps):
-        terms = take_step(learner, views(table, config, step), config, step)
+        terms = take_step(learner, views(table, config, step), config, step).losses
         assert set(terms) == {"restoration"}
         losses.append(terms["restoration"])
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])

@@ -171,6 +171,7 @@ def keep_model(
     pools: Pools,
     card: ModelCard,
     figures: dict[str, float],
+    side: int,
 ) -> ModelCard:
     """Calibrate on the held-out patients and write the model directory.
 
@@ -181,11 +182,13 @@ def keep_model(
         pools: which rows are held out.
         card: what is known before training, from ``first_card``.
         figures: of the held-out patients.
+        side: image side in pixels that the network learns at now, and is to be served at.
     """
     served = MirrorAveraged(network) if card.average_mirrored else network
     known = card.model_copy(
         update={
-            "calibration": fit_calibration(served, table, pools, card.input_side),
+            "input_side": side,
+            "calibration": fit_calibration(served, table, pools, side),
             "metrics": {
                 "held-out patients": {name: round(value, 4) for name, value in figures.items()}
             },

@@ -282,7 +282,7 @@ def _score_and_keep(
     if warms_up:
         return -math.inf
     if state.is_best(figures["score"], side):
-        keep_model(run.out, learner.teacher, run.table, run.pools, run.card, figures)
+        keep_model(run.out, learner.teacher, run.table, run.pools, run.card, figures, side)
     return figures["score"]
 
 

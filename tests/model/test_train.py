@@ -194,6 +194,15 @@ def test_tensorboard_gets_the_same_figures(table, tmp_path):
     assert {"train/mean_dice", "train/learning_rate"} <= set(events.Tags()["scalars"])
 
 
+def test_a_model_is_served_at_the_size_it_has_learnt_at(table, tmp_path):
+    config = short("best", 'stages=[{"side":32,"steps":4},{"side":48,"steps":4}]')
+    run(table, config, tmp_path, minutes=0)
+    assert steps_done(tmp_path) == 1, "stopped in the first stage"
+    assert read_card(tmp_path / "model").input_side == 32
+    run(table, config, tmp_path, resume=True)
+    assert read_card(tmp_path / "model").input_side == 48
+
+
 def test_the_kept_model_is_the_best_of_the_last_stage_and_its_weights_are_the_teachers(
     table, tmp_path
 ):

@@ -89,7 +89,8 @@ class TrainingConfig(_Frozen):
         mask_cross_entropy: weight of a per-pixel cross-entropy beside the Dice loss.
         unlabelled_mask_weight: beta of equation 2.
         unlabelled_mask_term: ``paired_kl`` is the paper's, ``prior_kl`` compares mean lung maps,
-            ``consistency`` compares two views of the same image.
+            both with a batch of other images that nothing else is learnt from; ``consistency``
+            compares two views of the same image.
         unlabelled_mask_threshold: confidence of a pixel that counts in ``consistency``.
         augment_masks: move and re-expose the images with masks too (the paper leaves them alone).
         strong_view: ``rand_augment`` is the paper's; ``exposure`` is gamma, contrast, noise and
@@ -173,6 +174,11 @@ class TrainingConfig(_Frozen):
                 "rand_augment moves the strong view away from the weak one"
             )
         return self
+
+    @property
+    def compares_with_other_films(self) -> bool:
+        """Whether masks are compared with those of a batch of unlabelled images of their own."""
+        return self.tasks.unlabelled_masks and self.unlabelled_mask_term != "consistency"
 
     @property
     def network_shape(self) -> NetworkShape:

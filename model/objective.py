@@ -65,13 +65,19 @@ def step_losses(
         masked = network(views.masked.images)
         terms |= mask_terms(wanted_masks(masked), views.masked.masks, config)
     terms |= class_terms(labelled, masked, views, config)
-    if views.unlabelled is None:
-        return StepLosses(terms, {})
-    labelled_masks = wanted_masks(masked) if masked is not None else None
-    unlabelled = unlabelled_losses(
-        network, teacher, thresholds, views.unlabelled, labelled_masks, config
-    )
-    return StepLosses(terms | unlabelled.terms, unlabelled.watched)
+    watched: dict[str, Tensor] = {}
+    if views.unlabelled is not None:
+        terms_of_views, watched = unlabelled_losses(
+            network, teacher, thresholds, views.unlabelled, config
+        )
+        terms |= terms_of_views
+    if views.unmasked is not None and masked is not None:
+        unmasked = wanted_masks(network(views.unmasked.images))
+        kl = prior_kl if config.unlabelled_mask_term == "prior_kl" else bernoulli_kl
+        terms["unlabelled_mask"] = config.unlabelled_mask_weight * kl(
+            wanted_masks(masked), unmasked
+        )
+    return StepLosses(terms, watched)
 
 
 def mask_terms(mask_logits: Tensor, masks: Tensor, config: TrainingConfig) -> dict[str, Tensor]:
@@ -110,46 +116,27 @@ def unlabelled_losses(
     teacher: ReadsFilms,
     thresholds: Thresholds,
     views: UnlabelledViews,
-    labelled_mask_logits: Tensor | None,
     config: TrainingConfig,
 ) -> StepLosses:
-    """What unlabelled images teach: pseudo-labels and, with its task, masks."""
-    wants_masks = config.tasks.unlabelled_masks
-    wants_weak_masks = wants_masks and config.unlabelled_mask_term == "consistency"
+    """What two views of unlabelled images teach: pseudo-labels and, where they agree, masks."""
+    compares_masks = config.tasks.unlabelled_masks and not config.compares_with_other_films
     with torch.no_grad():
-        weak = teacher(views.weak, masks=wants_weak_masks)
-    strong = network(views.strong, masks=wants_masks)
+        weak = teacher(views.weak, masks=compares_masks)
+    strong = network(views.strong, masks=compares_masks)
     terms: dict[str, Tensor] = {}
     watched: dict[str, Tensor] = {}
     if config.tasks.pseudo_labels:
         pseudo = pseudo_label_loss(weak.logits, strong.logits, thresholds(weak.logits))
         terms["pseudo"] = config.pseudo_label_weight * pseudo.loss
         watched["pseudo_labelled"] = pseudo.kept
-    if wants_masks:
-        terms["unlabelled_mask"] = config.unlabelled_mask_weight * unlabelled_mask_loss(
-            weak, strong, views.is_other, labelled_mask_logits, config
+    if compares_masks:
+        targets = wanted_masks(weak)
+        if views.is_other is not None:
+            targets = torch.where(views.is_other, targets.roll(1, 0), targets)
+        terms["unlabelled_mask"] = config.unlabelled_mask_weight * mask_consistency(
+            targets, wanted_masks(strong), config.unlabelled_mask_threshold
         )
     return StepLosses(terms, watched)
-
-
-def unlabelled_mask_loss(
-    weak: NetworkOutput,
-    strong: NetworkOutput,
-    is_other: Tensor | None,
-    labelled_mask_logits: Tensor | None,
-    config: TrainingConfig,
-) -> Tensor:
-    """The configured comparison: with the weak view's masks, or with those of labelled images."""
-    strong_masks = wanted_masks(strong)
-    if config.unlabelled_mask_term == "consistency":
-        weak_masks = wanted_masks(weak)
-        if is_other is not None:
-            weak_masks = torch.where(is_other, weak_masks.roll(1, 0), weak_masks)
-        return mask_consistency(weak_masks, strong_masks, config.unlabelled_mask_threshold)
-    if labelled_mask_logits is None:
-        raise AssertionError("the configuration asks for labelled masks beside this term")
-    kl = prior_kl if config.unlabelled_mask_term == "prior_kl" else bernoulli_kl
-    return kl(labelled_mask_logits, strong_masks)
 
 
 def wanted_masks(output: NetworkOutput) -> Tensor:

@@ -57,24 +57,28 @@ class Streams:
         labelled: images with a class label.
         masked: images with a mask.
         unlabelled: images without either, or with both hidden.
+        unmasked: images without a mask, or with it hidden, for a term that compares their masks
+            with those of other images.
         restored: images for the steps of a warm-up, as many as any other step sees.
     """
 
     labelled: Stream | None
     masked: Stream | None
     unlabelled: Stream | None
+    unmasked: Stream | None = None
     restored: Stream | None = None
 
     @property
     def rows(self) -> list[int]:
         """Every row of the table that the run may learn from, ascending."""
-        streams = (self.labelled, self.masked, self.unlabelled, self.restored)
+        streams = (self.labelled, self.masked, self.unlabelled, self.unmasked, self.restored)
         return sorted({row for stream in streams if stream is not None for row in stream.rows})
 
     @property
     def images_per_step(self) -> int:
         """Films that pass through the network in one step; weak and strong views count as two."""
-        seen_once = [s.batch for s in (self.labelled, self.masked) if s is not None]
+        streams = (self.labelled, self.masked, self.unmasked)
+        seen_once = [stream.batch for stream in streams if stream is not None]
         return sum(seen_once) + (2 * self.unlabelled.batch if self.unlabelled is not None else 0)
 
 
@@ -96,7 +100,8 @@ def make_streams(records: Sequence[ImageRecord], pools: Pools, config: TrainingC
             )
         return Stream(rows, weights, batch, seed=config.seed * 8 + number)
 
-    needs_unlabelled = tasks.pseudo_labels or tasks.unlabelled_masks
+    compares = config.compares_with_other_films
+    needs_unlabelled = tasks.pseudo_labels or (tasks.unlabelled_masks and not compares)
     streams = Streams(
         labelled=stream(pools.labelled, config.class_batch, 1, True) if tasks.classify else None,
         masked=stream(pools.masked, config.mask_batch, 2, False) if tasks.segment else None,
@@ -104,6 +109,9 @@ def make_streams(records: Sequence[ImageRecord], pools: Pools, config: TrainingC
             stream(pools.unlabelled, config.unlabelled_batch, 3, False)
             if needs_unlabelled
             else None
+        ),
+        unmasked=(
+            stream(pools.unlabelled, config.unlabelled_batch, 5, False) if compares else None
         ),
     )
     if not config.warm_up_steps:

@@ -83,6 +83,7 @@ class StepViews:
     labelled: Batch | None = None
     masked: Batch | None = None
     unlabelled: UnlabelledViews | None = None
+    unmasked: Batch | None = None
     restored: DamagedViews | None = None
 
 
@@ -114,15 +115,17 @@ def views_of_step(
         damaged = damaged_views(drawn(streams.restored), config, generator)
         return StepViews(restored=damaged.to(device))
 
-    # The order matters: all three draw from one generator.
-    labelled = masked = unlabelled = None
+    # The order matters: all of them draw from one generator.
+    labelled = masked = unlabelled = unmasked = None
     if streams.labelled is not None:
         labelled = labelled_view(drawn(streams.labelled), config, generator).to(device)
     if streams.masked is not None:
         masked = masked_view(drawn(streams.masked), config, generator).to(device)
     if streams.unlabelled is not None:
         unlabelled = unlabelled_views(drawn(streams.unlabelled), config, generator).to(device)
-    return StepViews(labelled, masked, unlabelled)
+    if streams.unmasked is not None:
+        unmasked = masked_view(drawn(streams.unmasked), config, generator).to(device)
+    return StepViews(labelled, masked, unlabelled, unmasked)
 
 
 def draw(table: ImageTable, pools: Pools, stream: Stream, step: int, side: int) -> Batch:

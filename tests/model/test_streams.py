@@ -93,7 +93,17 @@ def test_a_model_without_unlabelled_images_learns_from_annotated_rows_alone():
 
 def test_two_views_of_an_unlabelled_image_count_as_two_images():
     assert made("unet")[0].images_per_step == 10
-    assert made("multimix")[0].images_per_step == 40
+    assert made("umtl-ssl")[0].images_per_step == 40
+    assert made("multimix")[0].images_per_step == 50, "the paper's five batches"
+
+
+def test_masks_are_compared_with_a_batch_of_its_own_where_views_are_not_compared():
+    assert made("umtl-ssl")[0].unmasked is None
+    streams, _ = made("multimix")
+    assert streams.unmasked is not None
+    assert streams.unmasked.rows == streams.unlabelled.rows
+    assert streams.unmasked.draw(0) != streams.unlabelled.draw(0)
+    assert made("multimix", preset="best")[0].unmasked is None
 
 
 def test_generators_of_different_numbers_differ():

@@ -45,6 +45,8 @@ def test_a_step_sees_the_same_whatever_came_before(table, preset):
         assert torch.equal(getattr(first, part).images, getattr(again, part).images)
         assert not torch.equal(getattr(first, part).images, getattr(other, part).images)
     assert torch.equal(first.unlabelled.strong, again.unlabelled.strong)
+    if preset == "paper":
+        assert torch.equal(first.unmasked.images, again.unmasked.images)
 
 
 @pytest.mark.parametrize("preset", ["paper", "best"])

@@ -123,6 +123,7 @@ def split_over(network: nn.Module, ranks: Ranks) -> ReadsFilms:
         return whole
 
     def read(images: Tensor, *, masks: bool = True) -> NetworkOutput:
+        """Features are of this process's part alone: no loss reads them."""
         own = ranks.part_of(len(images))
         found: NetworkOutput = network(images[own], masks=masks)
         return NetworkOutput(
@@ -131,7 +132,7 @@ def split_over(network: nn.Module, ranks: Ranks) -> ReadsFilms:
                 None if found.mask_logits is None else _whole(found.mask_logits, len(images), ranks)
             ),
             saliency=None,
-            features=_whole(found.features, len(images), ranks),
+            features=found.features,
         )
 
     return read
@@ -155,12 +156,13 @@ def _whole(own: Tensor, batch: int, ranks: Ranks) -> Tensor:
 
 
 def sum_gradients(parameters: Sequence[nn.Parameter], ranks: Ranks) -> None:
-    """Replace every process's gradients by their sum, in one exchange."""
+    """Replace every process's gradients by their sum, in one exchange.
+
+    A parameter that no loss reaches has no gradient in any process. It stays without one: of a
+    gradient of zero the optimizer would make a decay of weights.
+    """
     if ranks.count == 1:
         return
-    for parameter in parameters:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     together = torch.cat([gradient.reshape(-1) for gradient in gradients])
     distributed.all_reduce(together)
@@ -178,6 +180,25 @@ def largest_of(number: float, ranks: Ranks, device: torch.device) -> float:
     shared = torch.tensor(number, dtype=torch.float64, device=device)
     distributed.all_reduce(shared, distributed.ReduceOp.MAX)
     return float(shared)
+
+
+def require_same_data(content_sha256: str, ranks: Ranks, device: torch.device) -> None:
+    """Refuse processes that would learn from different images.
+
+    Args:
+        content_sha256: hash of what this process learns from, hexadecimal.
+        ranks: the processes.
+        device: where they exchange numbers.
+
+    Raises:
+        TrainingError: another process has another hash; every process raises it.
+    """
+    number = int(content_sha256[:12], 16)  # 48 bits pass through a float unchanged
+    highest, lowest = (sign * largest_of(sign * number, ranks, device) for sign in (1, -1))
+    if highest != lowest:
+        raise TrainingError(
+            "the processes see different training data; give every machine the same exports"
+        )
 
 
 def after_the_first(do: Callable[[], Found], ranks: Ranks) -> Found:

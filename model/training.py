@@ -20,6 +20,7 @@ from model.distributed import (
     Ranks,
     largest_of,
     require_divisible,
+    require_same_data,
 )
 from model.image_table import ImageTable
 from model.learner import Learner, learning_rate_at, new_learner, take_step
@@ -159,13 +160,15 @@ def prepare(
     """Decide which images the run learns from, and say so.
 
     Raises:
-        TrainingError: a task has nothing to learn from, or a process nothing to do.
+        TrainingError: a task has nothing to learn from, a process nothing to do, or the processes
+            see different images.
     """
     require_divisible(config, ranks)
     pools = divide_as_configured(table.records, config)
     require_annotations(pools, config.tasks)
     streams = make_streams(table.records, pools, config)
     card = first_card(version, table, streams.rows, config)
+    require_same_data(card.training_data_sha256, ranks, device)
     console.print(
         f"{len(pools.labelled)} labelled, {len(pools.masked)} with masks, "
         f"{len(pools.unlabelled)} to learn from unlabelled, {len(pools.validation)} held out"

@@ -104,6 +104,35 @@ def test_two_processes_learn_what_one_does(preset: str, export: Path, tmp_path: 
     assert (found - reference).norm() < 0.01 * reference.norm()
 
 
+def test_two_processes_leave_alone_what_no_loss_reaches(export: Path, tmp_path: Path) -> None:
+    """A gradient of zero in place of none would let the weights of a head without a task decay."""
+    train_on(2, export, tmp_path, "--preset", "best", "--model", "unet")
+    torch.manual_seed(0)
+    untouched = MultiMixNetwork(configure("best", model="unet").network_shape).classifier.weight
+    assert torch.equal(weights(tmp_path)["student.classifier.weight"], untouched)
+
+
+def test_processes_that_see_different_films_refuse_to_train(export: Path, tmp_path: Path) -> None:
+    other = write_export(tmp_path / "other", 23, manifest_row)
+    script = tmp_path / "one_each.py"
+    script.write_text(ONE_EXPORT_EACH)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+            *("--nproc-per-node=2", str(script), str(export), str(other), str(tmp_path / "run")),
+            *(word for setting in SETTINGS for word in ("--set", setting)),
+        ],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "give every machine the same exports" in done.stdout + done.stderr
+
+
 def test_a_signal_to_one_process_stops_both_and_both_go_on(export: Path, tmp_path: Path) -> None:
     train_on(2, export, tmp_path / "whole")
     out = tmp_path / "stopped"
@@ -136,6 +165,16 @@ def process_of_rank(launcher: int, rank: int) -> int:
     raise AssertionError(f"no process of rank {rank}")
 
 
+ONE_EXPORT_EACH = """
+import os, sys
+import typer
+from model.train import main
+first, second, out, *settings = sys.argv[1:]
+data = second if os.environ["RANK"] == "1" else first
+cache = out + "-cache"
+sys.argv[1:] = ["--device", "cpu", "--data", data, "--out", out, "--cache", cache, *settings]
+typer.run(main)
+"""
 WAITING_PROCESS = """
 import torch
 from model.distributed import joined_ranks

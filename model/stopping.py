@@ -1,4 +1,4 @@
-"""Why a training run ends before its last step, asked between two steps so that state is saved."""
+"""Why a training run is stopped from outside, asked between two steps so that state is saved."""
 
 import signal
 import time
@@ -13,7 +13,6 @@ class StopReason(Enum):
 
     SIGNAL = "stopped by a signal"
     TIME = "the time limit is reached"
-    PATIENCE = "no better score for the configured patience"
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from rich.console import Console
 from torch.utils.tensorboard import SummaryWriter
 
 from dicom_io.errors import TrainingError
-from model.checkpoint import CARD_FILE, ModelCard, read_card, read_model
+from model.checkpoint import CARD_FILE, ModelCard, read_card
 from model.config import TrainingConfig
 from model.copies import warn_of_copies
 from model.distributed import (
@@ -37,6 +37,7 @@ from model.run_state import TrainingState, read_state, write_state
 from model.shortcuts import warn_of_shortcuts
 from model.split_file import require_same_splits, write_splits
 from model.splits import Pools, divide_as_configured, require_annotations
+from model.start_from import begin_with, noted, warn_of_other_held_out
 from model.stopping import StopReason, stop_requests
 from model.streams import Streams, make_streams
 from model.validation import validate
@@ -110,6 +111,7 @@ def train(
         state = resumed(run, learner)
     else:
         began_with = {} if start_from is None else begin_with(learner, start_from)
+        warn_of_other_held_out(config, began_with, run.console)
         state = begun(run, began_with)
     if state.began_with:
         run = replace(run, card=noted(run.card, state.began_with))
@@ -124,7 +126,7 @@ def train(
             images_per_step=run.streams.images_per_step,
         ) as report,
     ):
-        while state.step < config.total_steps:
+        while not is_finished(config, state):
             views = views_of_step(table, run.pools, run.streams, config, state.step, run.device)
             taken = take_step(learner, views, config, state.step, ranks)
             report(sum(taken.losses.values()), learning_rate_at(config, state.step))
@@ -138,13 +140,13 @@ def train(
             )
             if is_due or stop is StopReason.TIME:
                 state = validate_and_keep(run, learner, state, writer)
-                if ran_out_of_patience(config, state):
-                    stop = StopReason.PATIENCE
             if (is_due or stop is not None) and ranks.is_first:
                 write_state(out / "state", state, learner)
             if stop is not None:
                 run.console.print(f"{stop.value}, at step {state.step}; --resume goes on from here")
                 break
+        else:
+            run.console.print(f"{how_it_ended(config, state)}; the model is in {out / 'model'}")
     return read_card(out / "model") if (out / "model" / CARD_FILE).exists() else None
 
 
@@ -179,37 +181,6 @@ def prepare(
         if config.tasks.classify:
             warn_of_shortcuts(table, pools, console)
     return Run(table, pools, streams, config, out, card, device, console, ranks)
-
-
-def begin_with(learner: Learner, start_from: Path) -> dict[str, Any]:
-    """Give the learner the weights of a model.
-
-    Returns:
-        What the new model's card says of it.
-
-    Raises:
-        CheckpointError: the model is damaged.
-        TrainingError: it is another network than the configuration's.
-    """
-    network, earlier = read_model(start_from)
-    wanted = learner.network.shape
-    if network.shape not in (wanted, replace(wanted, context=False)):
-        raise TrainingError(f"{start_from} holds another network than the configuration describes")
-    for begins in (learner.network, learner.teacher):
-        # What the model lacks, its context, stays as it was drawn: without effect.
-        begins.load_state_dict(begins.state_dict() | network.state_dict())
-    return {
-        "weights_sha256": earlier.weights_sha256,
-        "training_data_sha256": earlier.training_data_sha256,
-        "training_config": earlier.training_config,
-    }
-
-
-def noted(card: ModelCard, began_with: dict[str, Any]) -> ModelCard:
-    """The card with a note of the model whose weights the run began with."""
-    return card.model_copy(
-        update={"training_config": card.training_config | {"began_with": began_with}}
-    )
 
 
 def begun(run: Run, began_with: dict[str, Any]) -> TrainingState:
@@ -287,6 +258,20 @@ def _score_and_keep(
     if state.is_best(figures["score"], side):
         keep_model(run.out, learner.teacher, run.table, run.pools, run.card, figures, side)
     return figures["score"]
+
+
+def is_finished(config: TrainingConfig, state: TrainingState) -> bool:
+    """Whether there is nothing left to do: all steps are done, or patience is over."""
+    return state.step >= config.total_steps or ran_out_of_patience(config, state)
+
+
+def how_it_ended(config: TrainingConfig, state: TrainingState) -> str:
+    """What the user of a finished run reads."""
+    if state.step >= config.total_steps:
+        return f"finished all {config.total_steps} steps"
+    return (
+        f"finished at step {state.step}, no better for {state.validations_since_gain} validations"
+    )
 
 
 def ran_out_of_patience(config: TrainingConfig, state: TrainingState) -> bool:

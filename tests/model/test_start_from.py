@@ -29,6 +29,17 @@ def test_a_run_begins_with_the_weights_of_a_model_and_its_card_says_so(table, tm
     assert json.dumps(began_with["training_config"]) == json.dumps(read_card(start).training_config)
 
 
+def test_a_run_that_holds_out_other_patients_than_its_beginning_says_so(table, tmp_path):
+    run(table, short("best", ONE_STEP), tmp_path / "first")
+    start = tmp_path / "first" / "model"
+    alike, other = (
+        run(table, short("best", ONE_STEP, f"seed={seed}"), tmp_path / f"{seed}", start_from=start)
+        for seed in (0, 5)
+    )
+    assert "held out other patients" not in alike
+    assert "held out other patients (its seed 0)" in other
+
+
 def test_a_resumed_run_keeps_the_note_of_what_it_began_with(table, tmp_path):
     run(table, short("best", ONE_STEP), tmp_path / "first")
     run(table, short("best", ONE_STEP, "seed=1"), tmp_path / "other")

@@ -154,9 +154,18 @@ def test_a_run_without_a_gain_ends_when_its_patience_does(table, tmp_path):
     said = run(table, config, tmp_path)
     # Weights that do not move score alike: four validations of the first stage, the first of the
     # second, and two without a gain.
-    assert "no better score for the configured patience, at step 7;" in said
+    assert "finished at step 7, no better for 2 validations; the model is in" in said
+    again = run(table, config, tmp_path, resume=True)
+    assert "finished at step 7" in again, "and takes no further step"
     assert len(rows_of(tmp_path)) == 7
     assert steps_done(tmp_path) == 7
+
+
+def test_a_finished_run_says_so_and_where_its_model_is(table, tmp_path):
+    config = short("paper", 'stages=[{"side":32,"steps":1}]', model="enc")
+    expected = f"finished all 1 steps; the model is in {tmp_path / 'model'}"
+    assert expected in run(table, config, tmp_path)
+    assert expected in run(table, config, tmp_path, resume=True)
 
 
 def test_a_log_gets_a_line_now_and_then_with_rate_and_learning_rate(table, tmp_path):

@@ -1,0 +1,70 @@
+"""A run that begins with the weights of a model instead of drawn ones."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from dicom_io.errors import TrainingError
+from model.checkpoint import ModelCard, read_model
+from model.config import TrainingConfig
+from model.learner import Learner
+
+
+def begin_with(learner: Learner, start_from: Path) -> dict[str, Any]:
+    """Give the learner the weights of a model.
+
+    Returns:
+        What the new model's card says of it.
+
+    Raises:
+        CheckpointError: the model is damaged.
+        TrainingError: it is another network than the configuration's.
+    """
+    network, earlier = read_model(start_from)
+    wanted = learner.network.shape
+    if network.shape not in (wanted, replace(wanted, context=False)):
+        raise TrainingError(f"{start_from} holds another network than the configuration describes")
+    for begins in (learner.network, learner.teacher):
+        # What the model lacks, its context, stays as it was drawn: without effect.
+        begins.load_state_dict(begins.state_dict() | network.state_dict())
+    return {
+        "weights_sha256": earlier.weights_sha256,
+        "training_data_sha256": earlier.training_data_sha256,
+        "training_config": earlier.training_config,
+    }
+
+
+def warn_of_other_held_out(
+    config: TrainingConfig, began_with: dict[str, Any], console: Console
+) -> None:
+    """Say that the model which the run begins with may have learnt films that are held out now.
+
+    Args:
+        config: of the run.
+        began_with: from ``begin_with``; empty for a run that begins anew.
+        console: where to say it.
+    """
+    earlier = began_with.get("training_config", {})
+    differing = [
+        f"{name} {earlier[name]}"
+        for name in ("seed", "validation_share")
+        if name in earlier and earlier[name] != getattr(config, name)
+    ]
+    if differing:
+        console.print(
+            f"warning: the model that this run begins with held out other patients (its "
+            f"{' and '.join(differing)}); if it has seen these exports, it has learnt some that "
+            "are held out now, which flatters every figure on them, calibration and gate included",
+            style="yellow",
+            soft_wrap=True,
+            highlight=False,
+        )
+
+
+def noted(card: ModelCard, began_with: dict[str, Any]) -> ModelCard:
+    """The card with a note of the model whose weights the run began with."""
+    return card.model_copy(
+        update={"training_config": card.training_config | {"began_with": began_with}}
+    )

@@ -13,6 +13,10 @@ from dicom_io.errors import TrainingError
 from model.image_table import TABLE_SIDE
 from model.network import BridgePooling, BridgeScale, NetworkShape, Norm
 
+# Group norm has eight groups.
+_Width = Annotated[int, Field(ge=8, multiple_of=8)]
+Channels = tuple[_Width, _Width, _Width, _Width, _Width]
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -73,7 +77,7 @@ class TrainingConfig(_Frozen):
         class_batch: labelled images for the classifier in each step.
         mask_batch: images with masks in each step.
         unlabelled_batch: unlabelled images in each step.
-        share_annotations: let an image's label and mask both count wherever it is drawn.
+        share_annotations: let the label of an image that was drawn for its mask count, too.
         balance_classes: draw both classes equally often.
         source_exponent: sources are drawn in proportion to (their images) ** exponent; 1 as they
             come, 0 each source equally often.
@@ -95,11 +99,18 @@ class TrainingConfig(_Frozen):
         augment_masks: move and re-expose the images with masks too (the paper leaves them alone).
         strong_view: ``rand_augment`` is the paper's; ``exposure`` is gamma, contrast, noise and
             cut-out; ``patchwork`` the same with a part of another film in place of the cut-out.
+        rand_augment_operations: operations that each ``rand_augment`` view goes through.
+        exposure: how far ``exposure`` and ``patchwork`` and images with masks are re-exposed,
+            relative to ``augment.vary_intensity``'s ranges; labelled images half as far.
+        cut_out: largest side of the rectangle that ``exposure`` greys out, as a share of the side.
+        flip: probability that a view is a mirror image.
+        shift: largest shift of every view, as a share of the side.
         rotate: largest rotation of every view, degrees; 0 in the paper's weak view.
         scale: largest relative change of size of every view.
         bend: largest smooth displacement within every view, as a share of the side.
         teacher_decay: of the exponential moving average that gives pseudo-labels and is served;
             0 uses the student itself.
+        channels: see ``NetworkShape``.
         encoder_norm: see ``NetworkShape``.
         residual: see ``NetworkShape``.
         local_contrast: see ``NetworkShape``.
@@ -141,10 +152,16 @@ class TrainingConfig(_Frozen):
     unlabelled_mask_threshold: float = Field(default=0.95, ge=0.5, le=1)
     augment_masks: bool = False
     strong_view: Literal["rand_augment", "exposure", "patchwork"] = "rand_augment"
+    rand_augment_operations: int = Field(default=2, ge=0)
+    exposure: float = Field(default=1.0, ge=0, le=2)
+    cut_out: float = Field(default=0.3, ge=0, le=1)
+    flip: float = Field(default=0.5, ge=0, le=1)
+    shift: float = Field(default=0.125, ge=0, le=0.5)
     rotate: float = Field(default=0.0, ge=0, le=45)
     scale: float = Field(default=0.0, ge=0, lt=0.5)
     bend: float = Field(default=0.0, ge=0, le=0.1)
     teacher_decay: float = Field(default=0.0, ge=0, lt=1)
+    channels: Channels = NetworkShape.channels
     encoder_norm: Norm = "instance"
     residual: bool = False
     local_contrast: bool = False
@@ -184,6 +201,7 @@ class TrainingConfig(_Frozen):
     def network_shape(self) -> NetworkShape:
         """The network that this configuration trains."""
         return NetworkShape(
+            channels=self.channels,
             dropout=self.dropout,
             encoder_norm=self.encoder_norm,
             residual=self.residual,

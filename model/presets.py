@@ -81,7 +81,8 @@ def configure(
         preset: a name of ``PRESETS``.
         model: a name of ``TABLE_MODELS``, or None to keep the preset's.
         file: a TOML file with keys of ``TrainingConfig``.
-        overrides: ``key=value`` with the value in JSON, or a bare word.
+        overrides: ``key=value`` with the value in JSON, or a bare word; ``tasks.bridge=false`` and
+            ``tasks={"bridge":false}`` both turn one switch and leave the others.
 
     Raises:
         TrainingError: a name, key or value is unknown or out of range; the message names it.
@@ -115,16 +116,25 @@ def changed(
             raise TrainingError(f"unknown model {model!r}; choose one of {', '.join(TABLE_MODELS)}")
         values["tasks"] = TABLE_MODELS[model].model_dump()
     if file is not None:
-        settings = _read_toml(file)
-        if isinstance(settings.get("tasks"), dict):  # a file may turn a single switch
-            settings["tasks"] = values["tasks"] | settings["tasks"]
-        values |= settings
+        for key, value in _read_toml(file).items():
+            _put(values, key, value)
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator:
             raise TrainingError(f"--set {override!r} is not of the form key=value")
-        values[key.strip()] = _parse(text.strip())
+        _put(values, key.strip(), _parse(text.strip()))
     return checked_config(values)
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    """Set a value, or one switch of a group as ``tasks.bridge``; a group leaves out what stays."""
+    group, _, switch = key.rpartition(".")
+    if isinstance(values.get(group), dict):
+        values[group] = values[group] | {switch: value}
+    elif isinstance(values.get(key), dict) and isinstance(value, dict):
+        values[key] = values[key] | value
+    else:
+        values[key] = value
 
 
 def _read_toml(file: Path) -> dict[str, Any]:

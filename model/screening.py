@@ -7,6 +7,7 @@ The price is the assumption that settings add up; where two of them reinforce ea
 spreads that thinly over the others.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from dicom_io.errors import TrainingError
-from model.config import TrainingConfig, checked_config
+from model.config import TrainingConfig
+from model.presets import changed
 
 RUNS: Final = 24
 SEEDS: Final = 4
@@ -31,7 +33,7 @@ class Technique:
 
     Attributes:
         name: as the table of effects shows it.
-        on: settings of ``TrainingConfig`` with it; ``tasks.bridge`` is a setting of ``tasks``.
+        on: settings of ``TrainingConfig`` with it, by name as after ``--set``.
         off: the same settings without it.
         within: name of the technique without which this one does nothing, and is off.
     """
@@ -62,13 +64,11 @@ class ScreeningRun:
         Raises:
             TrainingError: a setting is unknown or does not go with the others.
         """
-        values = base.model_dump() | {"seed": self.seed}
+        settings: dict[str, Any] = {"seed": self.seed}
         for technique in techniques:
             is_on = self.levels[technique.name] == 1
-            for setting, value in (technique.on if is_on else technique.off).items():
-                group, _, key = setting.rpartition(".")
-                (values[group] if group else values)[key] = value
-        return checked_config(values)
+            settings |= technique.on if is_on else technique.off
+        return changed(base, overrides=tuple(f"{k}={json.dumps(v)}" for k, v in settings.items()))
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,7 @@ def labelled_view(batch: Batch, config: TrainingConfig, generator: torch.Generat
     moved = weak_view(batch, config, generator)
     if config.strong_view == "rand_augment":
         return moved
-    images = augment.vary_intensity(moved.images, generator, strength=0.5)
+    images = augment.vary_intensity(moved.images, generator, strength=0.5 * config.exposure)
     return Batch(images, moved.masks, moved.classes)
 
 
@@ -149,7 +149,7 @@ def masked_view(batch: Batch, config: TrainingConfig, generator: torch.Generator
     if not config.augment_masks:
         return batch
     moved = weak_view(batch, config, generator)
-    return Batch(augment.vary_intensity(moved.images, generator), moved.masks, moved.classes)
+    return Batch(exposed(moved.images, config, generator), moved.masks, moved.classes)
 
 
 def unlabelled_views(
@@ -158,7 +158,7 @@ def unlabelled_views(
     """The weak view, and the strong one made from it."""
     weak = weak_view(batch, config, generator).images
     if config.strong_view == "patchwork":
-        patchwork = augment.patch(augment.vary_intensity(weak, generator), generator)
+        patchwork = augment.patch(exposed(weak, config, generator), generator)
         return UnlabelledViews(weak, patchwork.images, patchwork.is_other)
     return UnlabelledViews(weak, strong_view(weak, config, generator))
 
@@ -166,7 +166,7 @@ def unlabelled_views(
 def damaged_views(batch: Batch, config: TrainingConfig, generator: torch.Generator) -> DamagedViews:
     """Weakly moved films, and the same re-exposed, displaced pixel by pixel and hidden in part."""
     whole = weak_view(batch, config, generator).images
-    damaged = augment.displace(augment.vary_intensity(whole, generator), generator)
+    damaged = augment.displace(exposed(whole, config, generator), generator)
     for _ in range(HIDDEN_RECTANGLES):
         damaged = augment.cut_out(damaged, generator, largest=0.35)
     return DamagedViews(damaged, whole)
@@ -174,7 +174,9 @@ def damaged_views(batch: Batch, config: TrainingConfig, generator: torch.Generat
 
 def weak_view(batch: Batch, config: TrainingConfig, generator: torch.Generator) -> Batch:
     """Flip, shift and, where the configuration says so, rotate, scale, bend; masks move along."""
-    geometry = augment.Geometry(rotate=config.rotate, scale=config.scale)
+    geometry = augment.Geometry(
+        flip=config.flip, shift=config.shift, rotate=config.rotate, scale=config.scale
+    )
     maps = augment.affine_maps(len(batch.images), geometry, generator)
     bent = augment.bends(len(maps), config.bend, generator) if config.bend else None
     moved = augment.move(batch.images, batch.masks, maps, bent)
@@ -184,5 +186,10 @@ def weak_view(batch: Batch, config: TrainingConfig, generator: torch.Generator) 
 def strong_view(images: Tensor, config: TrainingConfig, generator: torch.Generator) -> Tensor:
     """The strong view of weakly moved images."""
     if config.strong_view == "rand_augment":
-        return augment.rand_augment(images, generator)
-    return augment.cut_out(augment.vary_intensity(images, generator), generator)
+        return augment.rand_augment(images, generator, config.rand_augment_operations)
+    return augment.cut_out(exposed(images, config, generator), generator, config.cut_out)
+
+
+def exposed(images: Tensor, config: TrainingConfig, generator: torch.Generator) -> Tensor:
+    """Images as other scanners and exposures would have given them."""
+    return augment.vary_intensity(images, generator, config.exposure)

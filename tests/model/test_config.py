@@ -21,6 +21,12 @@ def test_the_papers_preset_is_the_papers():
     assert PAPER.unlabelled_mask_term == "paired_kl"
 
 
+def test_the_width_of_the_network_is_a_setting_like_any_other():
+    narrow = configure("best", overrides=("channels=[8,16,32,64,128]",)).network_shape
+    assert narrow.channels == (8, 16, 32, 64, 128)
+    assert PAPER.network_shape.channels == (16, 32, 64, 128, 256)
+
+
 def test_the_eight_table_models_are_eight_different_sets_of_switches():
     assert len({tasks.model_dump_json() for tasks in TABLE_MODELS.values()}) == 8
     for name, tasks in TABLE_MODELS.items():
@@ -46,9 +52,17 @@ def test_a_file_may_turn_a_single_switch_of_a_table_model(tmp_path):
     assert configure("paper", model="umtl", file=file).tasks == TABLE_MODELS["umtls"]
 
 
+@pytest.mark.parametrize("override", ["tasks.bridge=true", 'tasks={"bridge":true}'])
+def test_an_override_may_turn_a_single_switch_of_a_table_model(override):
+    assert configure("paper", model="umtl", overrides=(override,)).tasks == TABLE_MODELS["umtls"]
+
+
 @pytest.mark.parametrize(
     ("overrides", "named"),
     [
+        (("tasks.bridg=true",), "unknown training setting tasks.bridg; did you mean bridge"),
+        (("task.bridge=true",), r"unknown training setting task\.bridge"),
+        (("channels=[16,32,64,128,250]",), "channels"),
         (("learnin_rate=1",), "learnin_rate"),
         (("learnin_rate=1",), "did you mean learning_rate"),
         (("xyz=1",), "unknown training setting xyz; known are tasks, labels, masks"),

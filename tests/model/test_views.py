@@ -135,6 +135,19 @@ def test_films_bend_where_the_configuration_says_so(table):
     assert not torch.equal(straight.masks, bent.masks)
 
 
+def test_every_augmentation_is_a_setting(table):
+    images, masks = table.tensors(range(4), 64)
+    batch = Batch(images, masks, torch.zeros(4, dtype=torch.int64))
+    still = ("flip=0", "shift=0", "rotate=0", "scale=0")
+    config = small("best", *still, "exposure=0", "cut_out=0")
+    seen = unlabelled_views(batch, config, torch.Generator().manual_seed(1))
+    torch.testing.assert_close(seen.weak, images, atol=1e-3, rtol=0)
+    torch.testing.assert_close(seen.strong, images, atol=1e-3, rtol=0)
+    paper = small("paper", *still, "rand_augment_operations=0")
+    seen = unlabelled_views(batch, paper, torch.Generator().manual_seed(1))
+    assert torch.equal(seen.strong, seen.weak)
+
+
 def test_images_with_masks_are_left_alone_in_the_papers_preset(table):
     seen = views(table, small("paper"), 0).masked
     images, _ = table.tensors(range(len(table.records)), 64)

@@ -29,6 +29,7 @@ from model.evaluate import evaluate_rows
 from model.image_table import ImageTable
 from model.predictor import Predictor
 from model.presets import PRESETS
+from model.run_state import read_progress
 from model.screening import Effect, ScreeningRun, Technique, effects_on, screening_runs
 from model.training import train
 
@@ -82,15 +83,17 @@ TECHNIQUES = (
     Technique("bent films", {"bend": 0.05}, {"bend": 0.0}),
     Technique("mean over mirror images", {"average_mirrored": True}, {"average_mirrored": False}),
 )
-# Figure by name of the set and of the report, and how many decimals tell anything.
-FIGURES = (
-    ("data", "dice"),
-    ("data", "hd95_px"),
-    ("data", "auroc"),
-    ("data", "balanced_accuracy"),
-    ("cross", "dice"),
-    ("cross", "auroc"),
-)
+SECONDS = "training seconds"
+# Set and figure as its report names it, and how many decimals tell anything.
+FIGURES = {
+    "data dice": 3,
+    "data hd95_px": 1,
+    "data auroc": 3,
+    "data balanced_accuracy": 3,
+    "cross dice": 3,
+    "cross auroc": 3,
+    SECONDS: 0,
+}
 
 
 def main() -> None:
@@ -136,9 +139,16 @@ def finish(run: ScreeningRun, arguments: argparse.Namespace) -> str:
         predictor = Predictor.load(folder / "model")
         figures = {"data": scores(learnt, predictor, "val"), "cross": scores(other, predictor)}
         scored.write_text(json.dumps(figures))
-    figures = json.loads(scored.read_text())
-    found = (f"{of} {name} {figures[of][name]:.3f}" for of, name in FIGURES)
+    found = (f"{name} {value:.{FIGURES[name]}f}" for name, value in figures_of(folder).items())
     return f"{folder.name}, seed {run.seed}: {', '.join(found)}"
+
+
+def figures_of(folder: Path) -> dict[str, float]:
+    """What a run that is trained and scored came to, by name of ``FIGURES``."""
+    reports = json.loads((folder / "figures.json").read_text())
+    named = [name for name in FIGURES if name != SECONDS]
+    figures = {name: float(reports[name.split()[0]][name.split()[1]]) for name in named}
+    return figures | {SECONDS: read_progress(folder / "state").seconds}
 
 
 def trained(config: TrainingConfig, folder: Path, learnt: ImageTable) -> None:
@@ -157,14 +167,15 @@ def scores(table: ImageTable, predictor: Predictor, split: str | None = None) ->
 
 def effects_of(out: Path, runs: Sequence[ScreeningRun]) -> dict[str, dict[str, Effect]]:
     """By figure, by technique."""
+    folders = {run.number: out / f"run-{run.number:02}" for run in runs}
     figures = {
-        run.number: json.loads(path.read_text())
-        for run in runs
-        if (path := out / f"run-{run.number:02}" / "figures.json").exists()
+        number: figures_of(folder)
+        for number, folder in folders.items()
+        if (folder / "figures.json").exists()
     }
     return {
-        f"{of} {name}": effects_on({n: found[of][name] for n, found in figures.items()}, runs)
-        for of, name in FIGURES
+        name: effects_on({number: found[name] for number, found in figures.items()}, runs)
+        for name in FIGURES
     }
 
 
@@ -172,16 +183,18 @@ def print_effects(effects: dict[str, dict[str, Effect]], console: Console) -> No
     """A row for each technique; bold where chance alone would not do it."""
     table = Table("technique", *effects)
     for technique in TECHNIQUES:
-        cells = (of.get(technique.name) for of in effects.values())
-        table.add_row(technique.name, *(shown(effect) for effect in cells))
+        cells = (
+            shown(of.get(technique.name), decimals=FIGURES[name]) for name, of in effects.items()
+        )
+        table.add_row(technique.name, *cells)
     console.print(table)
 
 
-def shown(effect: Effect | None) -> str:
-    """``+.012 ± .004``."""
+def shown(effect: Effect | None, decimals: int) -> str:
+    """``+0.012 ± 0.004``."""
     if effect is None:
         return "-"
-    text = f"{effect.mean:+.3f} ± {effect.margin:.3f}"
+    text = f"{effect.mean:+.{decimals}f} ± {effect.margin:.{decimals}f}"
     return f"[bold]{text}[/bold]" if effect.is_told_from_chance else text
 
 

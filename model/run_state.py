@@ -27,7 +27,7 @@ class TrainingState:
         seconds: spent training so far.
         best_side: image side in pixels at which ``best_score`` was measured; 0 before that.
         validations_since_gain: how many in a row scored no better, for early stopping.
-        sums: each term of the loss, and what is watched beside, summed since the last validation.
+        loss_sums: each term of the loss, and what is watched beside, since the last validation.
         steps_summed: how many steps those sums hold.
         training_data_sha256: of what the run learns from; empty where it was not recorded.
         began_with: what the card says of the model whose weights the run began with, or empty.
@@ -38,20 +38,20 @@ class TrainingState:
     seconds: float = 0.0
     best_side: int = 0
     validations_since_gain: int = 0
-    sums: dict[str, float] = field(default_factory=dict)
+    loss_sums: dict[str, float] = field(default_factory=dict)
     steps_summed: int = 0
     training_data_sha256: str = ""
     began_with: dict[str, Any] = field(default_factory=dict)
 
     def after_step(self, figures: dict[str, float]) -> "TrainingState":
         """The state after one more step with these loss terms and what is watched beside them."""
-        sums = {name: self.sums.get(name, 0.0) + value for name, value in figures.items()}
-        return replace(self, step=self.step + 1, sums=sums, steps_summed=self.steps_summed + 1)
+        sums = {name: self.loss_sums.get(name, 0.0) + value for name, value in figures.items()}
+        return replace(self, step=self.step + 1, loss_sums=sums, steps_summed=self.steps_summed + 1)
 
     @property
     def means(self) -> dict[str, float]:
-        """What ``sums`` holds, averaged over the steps since the last validation."""
-        return {name: value / self.steps_summed for name, value in self.sums.items()}
+        """What ``loss_sums`` holds, averaged over the steps since the last validation."""
+        return {name: value / self.steps_summed for name, value in self.loss_sums.items()}
 
     def is_best(self, score: float, side: int) -> bool:
         """Whether a model of this score is to be kept.
@@ -69,7 +69,7 @@ class TrainingState:
             best_score=score if gained else self.best_score,
             best_side=side,
             validations_since_gain=0 if gained else self.validations_since_gain + 1,
-            sums={},
+            loss_sums={},
             steps_summed=0,
         )
 

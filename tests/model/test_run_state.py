@@ -30,7 +30,7 @@ def tensors(made):
 
 def test_a_learner_comes_back_to_the_last_bit(tmp_path):
     saved, other = learner(0), learner(1)
-    state = TrainingState(step=7, best_score=0.5, seconds=3.5, sums={"ce": 0.1 + 0.2})
+    state = TrainingState(step=7, best_score=0.5, seconds=3.5, loss_sums={"ce": 0.1 + 0.2})
     write_state(tmp_path, state, saved)
     assert read_state(tmp_path, other) == state
     for one, two in zip(tensors(saved), tensors(other), strict=True):

@@ -9,24 +9,28 @@ path, and the same bytes twice are one file. Layout below the root, directories 
 """
 
 import contextlib
-import errno
 import hashlib
 import os
 import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import FileIO
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from pydicom import Dataset, dcmread
 from pydicom.uid import UID
 
+from dicom_io.durable_files import (
+    as_storage_error,
+    fsync_folder,
+    holds,
+    make_durable_folders,
+    write_new_file,
+)
 from dicom_io.errors import OutOfSpace, StorageError
 from dicom_io.part10 import dataset_offset, encode_dataset, file_header
 
-_OUT_OF_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
 _ABANDONED_AFTER_SECONDS: Final = 600.0
 _LONGEST_HEADER: Final = 1024
 _META_DIGITS: Final = 16
@@ -80,7 +84,7 @@ class InstanceStore:
         self._instances = self.root / "instances"
         self._partial = self.root / "partial"
         self._quarantine = self.root / "quarantine"
-        with _as_storage_error("make the folders of the store"):
+        with as_storage_error("make the folders of the store"):
             for folder in (self._instances, self._partial, self._quarantine):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if self.root.stat().st_mode & 0o777 != 0o700:
@@ -105,7 +109,7 @@ class InstanceStore:
         probe = self._partial / uuid.uuid4().hex
         try:
             try:
-                _write_new_file(probe, b"", bytes(_PROBE_BYTES))
+                write_new_file(probe, b"", bytes(_PROBE_BYTES))
             finally:
                 probe.unlink(missing_ok=True)
         except OSError as cause:
@@ -151,10 +155,10 @@ class InstanceStore:
         path = self._instances.joinpath(
             dataset_sha256[:2], dataset_sha256[2:4], f"{dataset_sha256}-{header_sha256}.dcm"
         )
-        if _holds(path, header, encoded_dataset):
+        if holds(path, header, encoded_dataset):
             # Whoever wrote it may not have come to the last step yet.
-            with _as_storage_error(f"make {path.name} durable"):
-                _fsync_folder(path.parent)
+            with as_storage_error(f"make {path.name} durable"):
+                fsync_folder(path.parent)
         else:
             self._write(path, header, encoded_dataset)
         return StoredInstance(
@@ -247,7 +251,7 @@ class InstanceStore:
         Raises:
             StorageError: the file is missing or is not one that this store wrote.
         """
-        with _as_storage_error(f"read {relative_path}"):
+        with as_storage_error(f"read {relative_path}"):
             content = self.path_of(relative_path).read_bytes()
         try:
             return content[dataset_offset(content) :]
@@ -264,7 +268,7 @@ class InstanceStore:
             StorageError: the file is missing or is not one that this store wrote.
         """
         with (
-            _as_storage_error(f"read {relative_path}"),
+            as_storage_error(f"read {relative_path}"),
             self.path_of(relative_path).open("rb") as file,
         ):
             head = file.read(_LONGEST_HEADER)
@@ -315,10 +319,10 @@ class InstanceStore:
             StorageError: the file cannot be deleted, or does not lie in the store.
         """
         path = self.path_of(relative_path)
-        with _as_storage_error(f"delete {relative_path}"):
+        with as_storage_error(f"delete {relative_path}"):
             path.unlink(missing_ok=True)
             if path.parent.is_dir():
-                _fsync_folder(path.parent)
+                fsync_folder(path.parent)
 
     def quarantine(self, content: bytes | memoryview, reason: str) -> str | None:
         """Put aside the raw bytes of an object that was refused, so that there is evidence.
@@ -354,7 +358,7 @@ class InstanceStore:
             StorageError: the folder cannot be read or written.
         """
         removed = 0
-        with _as_storage_error("clear away partial files"):
+        with as_storage_error("clear away partial files"):
             for part in self._partial.iterdir():
                 # Other processes may be writing right now; theirs are young.
                 with contextlib.suppress(FileNotFoundError):
@@ -371,66 +375,12 @@ class InstanceStore:
                 f"{self.low_water_mark_bytes} bytes; free some space"
             )
         part = self._partial / uuid.uuid4().hex
-        with _as_storage_error(f"write {path.name}"):
+        with as_storage_error(f"write {path.name}"):
             try:
-                _make_durable_folders(path.parent, self.root)
-                _write_new_file(part, header, content)
+                make_durable_folders(path.parent, self.root)
+                write_new_file(part, header, content)
                 part.rename(path)
             except BaseException:
                 part.unlink(missing_ok=True)
                 raise
-            _fsync_folder(path.parent)
-
-
-@contextlib.contextmanager
-def _as_storage_error(action: str) -> Iterator[None]:
-    """Turn what the operating system says into the project's own errors."""
-    try:
-        yield
-    except OSError as cause:
-        kind = OutOfSpace if cause.errno in _OUT_OF_SPACE else StorageError
-        raise kind(f"cannot {action}: {os.strerror(cause.errno or 0)}") from cause
-
-
-def _holds(path: Path, header: bytes, content: bytes | memoryview) -> bool:
-    """Whether a file already holds exactly this; a damaged one does not, and is replaced."""
-    try:
-        if path.stat().st_size != len(header) + len(content):
-            return False
-        with path.open("rb") as file:
-            return file.read(len(header)) == header and file.read() == content
-    except OSError:
-        return False
-
-
-def _make_durable_folders(folder: Path, root: Path) -> None:
-    """Make a folder and those above it up to the root, each name fsync'd in its parent."""
-    if folder.is_dir():
-        return
-    if folder != root:
-        _make_durable_folders(folder.parent, root)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    _fsync_folder(folder.parent)
-
-
-def _write_new_file(path: Path, header: bytes, content: bytes | memoryview) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "wb", buffering=0) as file:  # noqa: PTH123 - a descriptor, not a path
-        _write_all(file, header)
-        _write_all(file, content)
-        os.fsync(file.fileno())
-
-
-def _write_all(file: FileIO, content: bytes | memoryview) -> None:
-    """An unbuffered write may take a part only; go on until all of it is taken."""
-    rest = memoryview(content)
-    while rest:
-        rest = rest[file.write(rest) :]
-
-
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            fsync_folder(path.parent)

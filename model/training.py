@@ -127,6 +127,7 @@ def train(
         ) as report,
     ):
         while not is_finished(config, state):
+            report.begin_step()
             views = views_of_step(table, run.pools, run.streams, config, state.step, run.device)
             taken = take_step(learner, views, config, state.step, ranks)
             report(sum(taken.losses.values()), learning_rate_at(config, state.step))

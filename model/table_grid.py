@@ -64,7 +64,9 @@ class Cell:
 def table_cells(
     models: Sequence[str], labels: Sequence[int | None], masks: Sequence[int | None]
 ) -> list[Cell]:
-    """Every row that the budgets give, in the paper's order; a task's budget counts where it is.
+    """Every row that the budgets give, once, in the paper's order.
+
+    A task's budget counts where the model has that task.
 
     Raises:
         TrainingError: a model is unknown.
@@ -78,8 +80,8 @@ def table_cells(
         Cell(model, label_budget, mask_budget)
         for model, tasks in TABLE_MODELS.items()
         if model in models
-        for label_budget in (labels if tasks.classify else [None])
-        for mask_budget in (masks if tasks.segment else [None])
+        for label_budget in (dict.fromkeys(labels) if tasks.classify else [None])
+        for mask_budget in (dict.fromkeys(masks) if tasks.segment else [None])
     ]
 
 

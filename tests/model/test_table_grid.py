@@ -21,6 +21,11 @@ def test_a_budget_counts_only_where_its_task_is():
     assert Cell("multimix", 100, 10).name == "multimix-100-labels-10-masks"
 
 
+def test_a_budget_or_model_that_is_given_twice_is_one_row():
+    twice = table_cells(["multimix", "multimix"], [100, 100, None], [10, 10])
+    assert twice == [Cell("multimix", 100, 10), Cell("multimix", None, 10)]
+
+
 def test_the_paper_is_transcribed_as_it_is_printed():
     figures = paper_figures()
     best = figures["multimix", "100", "10", "in-domain"]

@@ -16,6 +16,8 @@ from scipy import ndimage
 BoolImage = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
+CALIBRATION_BINS: Final = 15
+
 # Structural similarity as in Wang et al. 2004: a Gaussian window of 11 x 11 pixels.
 SSIM_SIGMA: Final = 1.5
 SSIM_RADIUS: Final = 5
@@ -119,11 +121,14 @@ def sensitivity_at_specificity(
     return float((positives >= threshold).mean())
 
 
-def expected_calibration_error(
-    probabilities: Floats, labels: NDArray[np.int64], bins: int = 15
-) -> float:
+def calibration_bins(probabilities: Floats) -> NDArray[np.int64]:
+    """Which of ``CALIBRATION_BINS`` bins of equal width each probability falls into, (images,)."""
+    return np.minimum((probabilities * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
+
+
+def expected_calibration_error(probabilities: Floats, labels: NDArray[np.int64]) -> float:
     """Mean gap between claimed and observed frequency of pneumonia over equal-width bins."""
-    which = np.minimum((probabilities * bins).astype(int), bins - 1)
+    which = calibration_bins(probabilities)
     gap = 0.0
     for bin_number in np.unique(which):
         inside = which == bin_number

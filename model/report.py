@@ -183,14 +183,18 @@ def classification_sections(
 
 
 def shortcut_warning(figures: dict[str, Any]) -> list[str]:
-    """A warning where a model hardly beats trivial features, or they predict too well."""
-    area = figures["shortcut_auroc"]
-    if area is None or area <= SUSPICIOUS_AUROC:
+    """A warning where a model does not beat trivial features, or they predict too well."""
+    area, models = figures["shortcut_auroc"], figures["auroc"]
+    if area is None or (area <= SUSPICIOUS_AUROC and area < models):
         return []
+    advice = (
+        "judge it within each view and source."
+        if area < models
+        else "nothing shows that it looks for disease."
+    )
     return [
         warning(
-            f"Trivial features alone reach an AUROC of {area:.3f}, the model {figures['auroc']:.3f}"
-            "; judge it within each view and source."
+            f"Trivial features alone reach an AUROC of {area:.3f}, the model {models:.3f}; {advice}"
         )
     ]
 

@@ -7,13 +7,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from model.metrics import CALIBRATION_BINS, calibration_bins
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 MODEL_COLOUR: Final = "#1b6ca8"
 OTHER_COLOUR: Final = "#9a9a9a"
 WRONG_COLOUR: Final = "#c8553d"
-RELIABILITY_BINS = 10
 SMALLEST_LOSS: Final = 1e-4
 LOWEST_QUARTER: Final = 0.25
 SHOWN_FIGURES: Final = ("dice", "auroc", "balanced_accuracy", "score")
@@ -101,15 +102,15 @@ def _area(value: float | None) -> str:
 
 
 def reliability_chart(probabilities: Floats, labels: Ints, ece: float) -> Figure:
-    """Observed against claimed frequency of pneumonia, with the number of films of each bin."""
+    """Observed against claimed frequency of pneumonia in the bins of the ECE, with their films."""
     figure, axes = _square()
-    which = np.minimum((probabilities * RELIABILITY_BINS).astype(int), RELIABILITY_BINS - 1)
+    which = calibration_bins(probabilities)
     bins = np.unique(which)
     claimed = [probabilities[which == number].mean() for number in bins]
     observed = [labels[which == number].mean() for number in bins]
     counts = [int((which == number).sum()) for number in bins]
     shares = np.array(counts) / len(labels)
-    width = 1 / RELIABILITY_BINS
+    width = 1 / CALIBRATION_BINS
     axes.bar((bins + 0.5) * width, shares, width * 0.9, color="#dfe7ee", label="share of films")
     axes.plot([0, 1], [0, 1], color=OTHER_COLOUR, linewidth=0.8, linestyle=":")
     axes.plot(claimed, observed, "o-", color=MODEL_COLOUR, linewidth=1.6, label="observed")

@@ -96,4 +96,5 @@ def _sheet(count: int, columns: int = COLUMNS) -> tuple[Figure, list[Any]]:
 
 def _film(axes: Any, image_hw: NDArray[np.uint8], height_by_width: float, title: str) -> None:
     axes.imshow(image_hw, cmap="gray", vmin=0, vmax=255, aspect=height_by_width)
-    axes.set_title(title, fontsize=7)
+    # A title holds what the export says, where a dollar sign is no start of a formula.
+    axes.set_title(title, fontsize=7, parse_math=False)

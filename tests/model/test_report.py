@@ -11,19 +11,26 @@ from typer.testing import CliRunner
 from dicom_io.errors import TrainingError
 from model.dataset import load_exports
 from model.evaluate import evaluate_rows
-from model.metrics import auroc
+from model.metrics import CALIBRATION_BINS, auroc, expected_calibration_error
 from model.network import MultiMixNetwork, NetworkShape
 from model.predictor import Predictor
 from model.presets import configure
-from model.report import MEDIAN_MASKS, WORST_MASKS, main, rows_to_report, write_report
+from model.report import (
+    MEDIAN_MASKS,
+    WORST_MASKS,
+    main,
+    rows_to_report,
+    shortcut_warning,
+    write_report,
+)
 from model.report_charts import (
     confusion_matrix,
     reliability_chart,
     roc_curve,
     training_curves,
 )
-from model.report_page import page, section, table
-from model.report_pictures import MaskPicture, mask_sheet
+from model.report_page import Image, page, section, table
+from model.report_pictures import MaskPicture, SaliencyPicture, mask_sheet, saliency_sheet
 from model.run_folder import (
     append_row,
     first_card,
@@ -48,7 +55,7 @@ def finished_run(out, films, *, model=None):
     write_config(out, config)
     for step in (2, 4):
         append_row(out / "metrics.csv", {"step": step, "mean_ce": 1 / step, "auroc": 0.5})
-    keep_model(out, network, films, pools, first_card("1", films, rows, config), {})
+    keep_model(out, network, films, pools, first_card("1", films, rows, config), {}, 256)
     return out, pools
 
 
@@ -194,11 +201,42 @@ def test_terms_of_every_size_are_told_apart_in_the_curves():
 
 def test_no_number_of_films_stands_below_the_reliability_diagram():
     probabilities = np.linspace(0.01, 0.99, 60)
-    axes = reliability_chart(probabilities, (probabilities > 0.5).astype(int), 0.1).axes[0]
+    labels = (probabilities > 8 / CALIBRATION_BINS).astype(int)
+    axes = reliability_chart(probabilities, labels, 0.1).axes[0]
     counts = [text for text in axes.texts if text.get_text().isdecimal()]
     assert sum(int(text.get_text()) for text in counts) == 60
     assert all(text.get_position()[1] > 0 for text in counts if text.xy[1] == 0)
     assert {text.xy[1] for text in counts} == {0.0, 1.0}
+
+
+def test_the_reliability_diagram_shows_the_gaps_that_the_ece_in_its_title_adds_up():
+    random = np.random.default_rng(0)
+    probabilities = random.random(200)
+    labels = (random.random(200) < probabilities**2).astype(int)
+    ece = expected_calibration_error(probabilities, labels)
+    axes = reliability_chart(probabilities, labels, ece).axes[0]
+    claimed, observed = next(
+        line for line in axes.lines if line.get_label() == "observed"
+    ).get_data()
+    shares = np.array([bar.get_height() for bar in axes.patches])
+    assert np.sum(shares * np.abs(np.array(claimed) - np.array(observed))) == pytest.approx(ece)
+
+
+@pytest.mark.parametrize(
+    ("model", "trivial", "words"),
+    [
+        (0.9, 0.55, None),
+        (0.9, None, None),
+        (0.9, 0.7, "judge it within each view"),
+        (0.7, 0.8, "nothing shows"),
+        (0.55, 0.58, "nothing shows"),
+        (0.5, 0.5, "nothing shows"),
+    ],
+)
+def test_a_model_that_does_not_beat_trivial_features_is_warned_of(model, trivial, words):
+    found = shortcut_warning({"auroc": model, "shortcut_auroc": trivial})
+    assert len(found) == (words is not None)
+    assert words is None or words in found[0]
 
 
 def test_too_few_labels_for_a_feature_alone_end_in_a_sentence(tmp_path, films):
@@ -220,6 +258,18 @@ def test_every_picture_has_a_place_and_a_film_without_lungs_is_drawn_too():
     for count in (1, MEDIAN_MASKS, WORST_MASKS):
         pictures = [MaskPicture("t", film.image_hw, none, lungs, 1.2)] * count
         assert sum(bool(axes.images) for axes in mask_sheet(pictures).axes) == count
+
+
+def test_a_source_that_looks_like_a_formula_is_drawn_as_text():
+    film = draw_film(0, pneumonia=False)
+    title = r"Clinic $\frac{$"
+    sheets = (
+        mask_sheet([MaskPicture(title, film.image_hw, film.mask_hw > 0, film.mask_hw > 0, 1.0)]),
+        saliency_sheet([SaliencyPicture(title, film.image_hw, np.ones((256, 256), "f4"), 1.0)]),
+    )
+    for sheet in sheets:
+        assert "data:image/png" in Image(sheet, "films", "png").html()
+        assert sheet.axes[0].get_title() == title
 
 
 def test_what_an_export_says_is_text_and_never_markup():

@@ -17,6 +17,7 @@ from safetensors.torch import load, save
 
 from dicom_io.errors import CheckpointError
 from dicom_io.pixels import PREPROCESSING_VERSION
+from model.config import Tasks
 from model.gate import GateCard
 from model.network import CLASSES, MultiMixNetwork, NetworkShape
 
@@ -158,3 +159,29 @@ def read_card(folder: Path) -> ModelCard:
             f"has {PREPROCESSING_VERSION}; train again or use the matching release"
         )
     return card
+
+
+def learnt_tasks(card: ModelCard) -> Tasks:
+    """What a model was trained to do; its answers to anything else are noise.
+
+    Raises:
+        CheckpointError: the card tells of it in a way that this program does not know.
+    """
+    try:
+        return Tasks.model_validate(card.training_config.get("tasks", {}))
+    except ValidationError as cause:
+        raise CheckpointError(
+            f"the card of {card.name} {card.version} tells of other tasks than this program knows; "
+            "use the matching release"
+        ) from cause
+
+
+def unlearnt(card: ModelCard) -> list[str]:
+    """What a node needs and a model did not learn: lung masks, verdicts, or nothing of it.
+
+    Raises:
+        CheckpointError: see ``learnt_tasks``.
+    """
+    tasks = learnt_tasks(card)
+    needed = {"lung masks": tasks.segment, "verdicts": tasks.classify}
+    return [name for name, is_learnt in needed.items() if not is_learnt]

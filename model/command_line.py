@@ -3,12 +3,17 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Annotated
 
 import torch
 import typer
 from rich.console import Console
 
 from dicom_io.errors import MultiMixError, TrainingError
+
+Device = Annotated[
+    str, typer.Option(help="auto (CUDA where there is one), cpu, cuda, or one of several: cuda:1.")
+]
 
 
 @contextmanager

@@ -18,11 +18,14 @@ from rich.console import Console
 
 from dicom_io.errors import TrainingError
 from model.allocator import keep_freed_memory
-from model.command_line import chosen_device, problems_explained
+from model.command_line import Device, chosen_device, problems_explained
 from model.config import TrainingConfig
 from model.dataset import load_exports
-from model.evaluate import GROUPINGS, Scored, evaluate_rows
+from model.evaluate import evaluate_rows
+from model.group_figures import GROUPINGS
+from model.image_scores import Scored
 from model.image_table import ImageTable
+from model.learnt_data import learnt_rows
 from model.predictor import Predictor
 from model.private_file import private
 from model.report_charts import (
@@ -38,7 +41,6 @@ from model.report_pictures import mask_sheet, saliency_sheet
 from model.run_folder import read_config, read_metrics
 from model.shortcuts import SUSPICIOUS_AUROC
 from model.splits import divide_as_configured
-from model.streams import make_streams
 
 WORST_MASKS = 10
 MEDIAN_MASKS = 5
@@ -134,12 +136,9 @@ def rows_to_report(
             raise TrainingError(f"no image of split {split!r}; leave --split out for held-out ones")
         return rows
     pools = divide_as_configured(exports.records, config)
-    learnt = make_streams(exports.records, pools, config).rows
-    if exports.content_hash(learnt) != training_data_sha256:
-        raise TrainingError(
-            "these are not the exports that the run was trained on, so who was held out cannot be "
-            "told; give the same --data, or a --split"
-        )
+    # Of other exports it cannot be told who was held out.
+    advice = "give the same --data, or a --split"
+    learnt_rows(exports, pools, config, training_data_sha256, advice)
     if not pools.validation:
         raise TrainingError("the run held nobody out; report on a --split")
     return list(pools.validation)
@@ -257,7 +256,7 @@ def main(
         str | None, typer.Option(help="val or test; the held-out patients if left out.")
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder of preprocessed exports.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "cpu",
+    device: Device = "auto",
 ) -> None:
     """Write what a training run came to as one HTML page."""
     keep_freed_memory()

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from textwrap import shorten
 
-from model.evaluate import Scored
+from model.image_scores import Scored
 from model.image_table import ImageTable
 from model.predictor import Predictor
 from model.report_pictures import MaskPicture, SaliencyPicture

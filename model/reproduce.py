@@ -23,7 +23,7 @@ from rich.console import Console
 
 from dicom_io.errors import TrainingError
 from model.allocator import keep_freed_memory
-from model.command_line import chosen_device, problems_explained
+from model.command_line import Device, chosen_device, problems_explained
 from model.config import TrainingConfig
 from model.dataset import load_exports
 from model.evaluate import evaluate_rows
@@ -103,7 +103,7 @@ def main(
         bool, typer.Option(help="100 labels, 10 masks, 128 px, few steps: half an hour.")
     ] = False,
     cache: Annotated[Path | None, typer.Option(help="Folder of preprocessed exports.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Train the paper's table on other data."""
     keep_freed_memory()

@@ -22,7 +22,7 @@ from rich.console import Console
 from dicom_io.errors import TrainingError
 from model.allocator import keep_freed_memory
 from model.checkpoint import CARD_FILE, read_card
-from model.command_line import chosen_device, problems_explained
+from model.command_line import Device, chosen_device, problems_explained
 from model.config import TrainingConfig
 from model.dataset import load_exports
 from model.distributed import (
@@ -57,7 +57,7 @@ def main(
         str | None, typer.Option(help="Version of the model on its card; 0 if left out.")
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder of preprocessed exports.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     minutes: Annotated[float | None, typer.Option(help="Time limit of this start.", min=0)] = None,
     start_from: Annotated[
         Path | None, typer.Option(help="Model directory whose weights the run begins with.")

@@ -17,6 +17,7 @@ from model.checkpoint import (
     ModelCard,
     read_card,
     read_model,
+    unlearnt,
     write_model,
 )
 from model.network import MultiMixNetwork, NetworkShape
@@ -175,3 +176,9 @@ def test_no_module_of_the_trainer_loads_a_pickle():
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
         }
         assert not called & {"torch.load", "torch.save"}, path
+
+
+def test_tasks_that_this_program_does_not_know_are_refused():
+    card = ModelCard(version="1", network={}, training_config={"tasks": {"find_nodules": True}})
+    with pytest.raises(CheckpointError, match="tells of other tasks"):
+        unlearnt(card)

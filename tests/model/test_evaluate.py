@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 from dicom_io.errors import CheckpointError, TrainingError
 from model.checkpoint import Calibration, ModelCard, write_model
 from model.dataset import load_exports
-from model.evaluate import age_band, evaluate, main
+from model.evaluate import evaluate, main
+from model.group_figures import age_band
 from model.image_table import ImageTable
 from model.metrics import auroc
 from model.network import MultiMixNetwork, NetworkShape

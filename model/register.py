@@ -6,7 +6,9 @@ MODELS/multimix-1.0.0 gets the best weights of the run, a gate that refuses what
 the training films, and a card with the figures of every split that the run did not learn from, by
 source, view, sex and age, and with the licences of the images it learnt from; where the exports
 have no other split, the figures of the patients that the run held out, which are a little too good
-since the verdict's threshold was chosen on them. A directory that exists is never written again.
+since the verdict's threshold was chosen on them. All figures are of the model as it is served;
+those of the validations during training stay in the run. A directory that exists is never written
+again.
 """
 
 import csv
@@ -23,19 +25,19 @@ from rich.console import Console
 
 from dicom_io.errors import CheckpointError, TrainingError
 from model.allocator import keep_freed_memory
-from model.checkpoint import ModelCard, read_card, read_model, write_model
-from model.command_line import problems_explained
+from model.checkpoint import ModelCard, read_card, read_model, unlearnt, write_model
+from model.command_line import Device, chosen_device, problems_explained
 from model.dataset import load_exports
 from model.evaluate import evaluate, evaluate_rows
 from model.gate import write_gate
 from model.gate_fitting import fit_gate
 from model.image_table import ImageTable
+from model.learnt_data import learnt_rows
 from model.network import MultiMixNetwork
 from model.predictor import Predictor
 from model.run_folder import UNNAMED_SOURCE, read_config
 from model.split_file import require_same_splits
 from model.splits import Pools, divide_as_configured
-from model.streams import make_streams
 
 DIRECTORY = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
 HELD_OUT_AS_SERVED = "held-out patients, as served"
@@ -61,6 +63,8 @@ def register(
     out: Path,
     version: str,
     name: str | None = None,
+    *,
+    device: str = "cpu",
 ) -> Path:
     """Write the best model of a run as a versioned directory.
 
@@ -71,6 +75,7 @@ def register(
         out: folder of all models.
         version: of the model; part of every result's UID.
         name: of the model, to tell a variant apart; left as it is where None.
+        device: torch device that fits the gate and scores the splits.
 
     Returns:
         The directory of the model.
@@ -78,8 +83,8 @@ def register(
     Raises:
         CheckpointError: the run has no model, the name is no name of a directory, or the version
             exists already.
-        TrainingError: the run's configuration cannot be read, or the exports are not those of the
-            run, so that gate and figures would be of something else.
+        TrainingError: the run's configuration cannot be read, it learnt one task only, or the
+            exports are not those of the run, so that gate and figures would be of something else.
     """
     network, card = read_model(run / "model")
     if name is not None:
@@ -87,12 +92,17 @@ def register(
     folder = out / directory_name(card.name, version)
     if folder.exists():
         raise CheckpointError(f"{folder} exists; a registered model never changes, raise --version")
+    if missing := unlearnt(card):
+        raise TrainingError(
+            f"{run} never learnt {' or '.join(missing)}, which a node has to answer; register a "
+            "run that learnt both tasks"
+        )
     pools = pools_of(run, table)
     require_same_splits(run, table.records, pools)
-    learnt = make_streams(table.records, pools, read_config(run)).rows
+    learnt = learnt_rows(table, pools, read_config(run), card.training_data_sha256)
     known = described(card, version, count_licences(table, learnt, licences))
     with _finished_folder(folder) as unfinished:
-        _fill(unfinished, network, known, table, pools)
+        _fill(unfinished, network.to(device), known, table, pools, device)
     return folder
 
 
@@ -112,7 +122,12 @@ def _finished_folder(folder: Path) -> Iterator[Path]:
 
 
 def _fill(
-    folder: Path, network: MultiMixNetwork, card: ModelCard, table: ImageTable, pools: Pools
+    folder: Path,
+    network: MultiMixNetwork,
+    card: ModelCard,
+    table: ImageTable,
+    pools: Pools,
+    device: str,
 ) -> None:
     """Write gate, weights and the card with its figures."""
     gate = None
@@ -120,8 +135,10 @@ def _fill(
     if fitted is not None:
         gate = fitted[0]
         card = card.model_copy(update={"gate": write_gate(folder, *fitted)})
-    predictor = Predictor(network, card, gate=gate)
-    metrics = card.metrics | rounded(_figures(table, pools, predictor))
+    predictor = Predictor(network, card, device, gate)
+    # Those of the run's validations are neither calibrated nor cut at the operating point, its
+    # masks not cleaned: they chose the weights, and are not what a node delivers.
+    metrics = rounded(_figures(table, pools, predictor))
     write_model(folder, network, card.model_copy(update={"metrics": metrics}))
 
 
@@ -242,13 +259,15 @@ def main(
     version: Annotated[str, typer.Option(help="Version of the model.")],
     name: Annotated[str | None, typer.Option(help="Name of a variant; MultiMix if none.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder of preprocessed exports.")] = None,
+    device: Device = "auto",
 ) -> None:
     """Hand a trained model over to a node."""
     keep_freed_memory()
     console = Console()
     with problems_explained(console):
         table = load_exports(data, cache)
-        folder = register(run, table, read_licences(data), out, version, name)
+        licences = read_licences(data)
+        folder = register(run, table, licences, out, version, name, device=chosen_device(device))
     if read_card(folder).gate is None:
         console.print(
             "[yellow]warning: too few films to know what is usual, so the model has no gate and "

@@ -172,13 +172,13 @@ def batch(
     ] = "seg,sc",
 ) -> None:
     """Read a folder of DICOM files without network, broker or database; OUT is yours alone."""
-    from model.predictor import Predictor
     from worker.batch import print_summary, run_batch
+    from worker.reading import load_model
 
     keep_to_oneself()
     kinds = profile([name.strip() for name in results.split(",")])
     settings = load_settings()
-    predictor = Predictor.load(settings.model_directory, settings.device)
+    predictor = load_model(settings.model_directory, settings.device)
     rows = run_batch(source, out, predictor, kinds, settings.decoding_limits)
     print_summary(rows, out, output)
 

@@ -6,17 +6,19 @@ come through here, so both say the same of the same film.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
 from dicom_io.eligibility import require_frontal_chest
-from dicom_io.errors import ImageRejected, RejectionReason
+from dicom_io.errors import CheckpointError, ImageRejected, RejectionReason
 from dicom_io.findings import Findings, ModelIdentity, Verdict
 from dicom_io.laterality import require_lung_pair, split_lungs
 from dicom_io.pixels import Radiograph, decode, display_image, map_on_source, network_image
 from dicom_io.spacing import display_aspect, lung_area_cm2, lung_area_percent
+from model.checkpoint import unlearnt
 from model.predictor import Predictor
 
 
@@ -35,6 +37,22 @@ class Reading:
     display_hw: NDArray[np.uint8]
     lung_area_percent: float
     lung_area_cm2: float | None
+
+
+def load_model(directory: Path, device: str) -> Predictor:
+    """Load a model that can answer everything that a result says.
+
+    Raises:
+        CheckpointError: the directory is missing or damaged, or the model never learnt to find
+            lungs or to tell classes apart.
+    """
+    predictor = Predictor.load(directory, device)
+    if missing := unlearnt(predictor.card):
+        raise CheckpointError(
+            f"the model in {directory} never learnt {' or '.join(missing)}, which every result "
+            "holds; serve a model that learnt both tasks"
+        )
+    return predictor
 
 
 def read_radiograph(

@@ -52,7 +52,8 @@ class WorkerProcess:
 
     Raises:
         SettingsError: the database's schema is not the one of this program.
-        CheckpointError: the model directory is damaged, or its version names other weights here.
+        CheckpointError: the model directory is damaged, its model lacks a task, or its version
+            names other weights here.
     """
 
     def __init__(self, settings: Settings, reads: bool) -> None:
@@ -116,12 +117,11 @@ class WorkerProcess:
             return self._make_reader()
 
     def _make_reader(self) -> StudyReader:
-        from model.predictor import Predictor
-        from worker.reading import Reading, read_radiograph
+        from worker.reading import Reading, load_model, read_radiograph
 
         settings = self._settings
         _share_processors(settings.reader_processes)
-        predictor = Predictor.load(settings.model_directory, settings.device)
+        predictor = load_model(settings.model_directory, settings.device)
         card = predictor.card
         with self.database.writing() as session:
             identity = ModelIdentity(card.name, card.version, card.weights_sha256)

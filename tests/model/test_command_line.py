@@ -1,3 +1,4 @@
+import inspect
 import io
 
 import pytest
@@ -6,7 +7,8 @@ import typer
 from rich.console import Console
 
 from dicom_io.errors import TrainingError
-from model.command_line import chosen_device, problems_explained
+from model import evaluate, register, report, reproduce, train
+from model.command_line import Device, chosen_device, problems_explained
 
 
 def said(problem):
@@ -37,6 +39,12 @@ def test_a_fault_of_the_program_keeps_its_traceback():
 def test_an_unknown_device_is_refused_by_name(name):
     with pytest.raises(TrainingError, match="unknown device"):
         chosen_device(name)
+
+
+@pytest.mark.parametrize("command", [train, evaluate, report, register, reproduce])
+def test_every_command_that_runs_a_network_chooses_its_device_alike(command):
+    device = inspect.signature(command.main).parameters["device"]
+    assert (device.annotation, device.default) == (Device, "auto")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

@@ -11,7 +11,6 @@ from model.checkpoint import (
     CARD_FILE,
     WEIGHTS_FILE,
     Calibration,
-    ModelCard,
     read_card,
     read_model,
     write_model,
@@ -20,6 +19,7 @@ from model.config import TrainingConfig
 from model.dataset import load_exports
 from model.network import MultiMixNetwork, NetworkShape
 from model.predictor import Predictor
+from model.presets import TABLE_MODELS
 from model.register import (
     HELD_OUT_AS_SERVED,
     count_licences,
@@ -30,8 +30,9 @@ from model.register import (
     register,
     rounded,
 )
-from model.run_folder import write_config
+from model.run_folder import first_card, write_config
 from model.split_file import write_splits
+from model.streams import make_streams
 from tests.model.exports import manifest_row, write_export
 from tests.model.films import film_table, record
 
@@ -42,19 +43,23 @@ def export(tmp_path_factory):
 
 
 @pytest.fixture
-def run(tmp_path):
-    card = ModelCard(
-        version="0",
-        network={},
-        calibration=Calibration(scale=2, operating_point=0.4),
-        training_data={"Clinic": 5},
-        training_data_sha256="f" * 64,
-        metrics={"held-out patients": {"dice": 0.5}},
+def run(export, tmp_path):
+    return finished_run(tmp_path / "run", load_exports([export], tmp_path / "cache", jobs=1))
+
+
+def finished_run(out, table, config=None):
+    """A run's folder as training leaves it, with a network that has not learnt anything."""
+    config = config or TrainingConfig()
+    write_config(out, config)
+    rows = make_streams(table.records, pools_of(out, table), config).rows
+    card = first_card("0", table, rows, config).model_copy(
+        update={
+            "calibration": Calibration(scale=2, operating_point=0.4),
+            "metrics": {"held-out patients": {"dice": 0.5}},
+        }
     )
-    network = MultiMixNetwork(NetworkShape(channels=(2, 2, 2, 2, 2)))
-    write_model(tmp_path / "run" / "model", network, card)
-    write_config(tmp_path / "run", TrainingConfig())
-    return tmp_path / "run"
+    write_model(out / "model", MultiMixNetwork(NetworkShape(channels=(2, 2, 2, 2, 2))), card)
+    return out
 
 
 def handed_over(run, export, tmp_path, version="1.0.0"):
@@ -78,10 +83,10 @@ def test_its_card_says_what_it_learnt_from_and_how_well_it_does(run, export, tmp
     assert card.version == "1.0.0"
     # Of the eight films two are of the test split, and one is held out.
     assert card.training_data == {"Clinic": {"images": 5, "licences": {"CC0": 5}}}
-    assert card.training_data_sha256 == "f" * 64
-    assert card.metrics["held-out patients"] == {"dice": 0.5}
+    assert card.training_data_sha256 == read_card(run / "model").training_data_sha256
     assert card.metrics["test"]["images"] == 2
-    assert "train" not in card.metrics
+    # Neither figures of what was learnt from, nor those of validations during training.
+    assert set(card.metrics) == {"test"}
     assert card.limitations
 
 
@@ -138,18 +143,21 @@ def test_a_run_without_a_model_is_refused(export, tmp_path):
     assert not (tmp_path / "models").exists()
 
 
-def test_a_hand_over_that_fails_leaves_nothing_and_may_be_repeated(run, tmp_path):
+def test_a_hand_over_that_fails_leaves_nothing_and_may_be_repeated(tmp_path):
     lost = write_export(
         tmp_path / "lost", 8, lambda n: manifest_row(n).replace(",,", ",mask-0.png,")
     )
     table = load_exports([lost], tmp_path / "cache", jobs=1)
-    for mask in {path for one in table.records for path in one.mask_paths}:
-        Path(mask).unlink()  # the full-size reference is read again
+    run = finished_run(tmp_path / "run", table)
+    masks = {Path(path) for one in table.records for path in one.mask_paths}
+    for mask in masks:
+        mask.rename(mask.with_suffix(".away"))  # the full-size reference is read again
     with pytest.raises(MultiMixError):
         register(run, table, {}, tmp_path / "models", "1.0.0")
     assert list((tmp_path / "models").iterdir()) == []
-    again = load_exports([lost], tmp_path / "cache", jobs=1)
-    assert register(run, again, {}, tmp_path / "models", "1.0.0").exists()
+    for mask in masks:
+        mask.with_suffix(".away").rename(mask)
+    assert register(run, table, {}, tmp_path / "models", "1.0.0").exists()
 
 
 def test_other_exports_than_those_of_the_run_are_refused(run, export, tmp_path):
@@ -162,13 +170,52 @@ def test_other_exports_than_those_of_the_run_are_refused(run, export, tmp_path):
     assert not (tmp_path / "models" / "multimix-2.0.0").exists()
 
 
-def test_without_another_split_the_card_has_the_figures_of_the_held_out(run, tmp_path):
-    write_config(run, TrainingConfig(validation_share=0.4))
-    table = film_table(40, split=None, has_mask=False)
+def changed_pixel(table):
+    images = table.images.copy()
+    images[0, 0, 0] ^= 1
+    return replace(table, images=images)
+
+
+def changed_mask(table):
+    masks = table.masks.copy()
+    masks[0, 0, 0] ^= 1
+    return replace(table, masks=masks)
+
+
+def changed_label(table):
+    first = replace(table.records[0], label="pneumonia")
+    return replace(table, records=(first, *table.records[1:]))
+
+
+@pytest.mark.parametrize("change", [changed_pixel, changed_mask, changed_label])
+def test_the_same_films_with_other_pixels_masks_or_labels_are_refused(tmp_path, change):
+    table = film_table(12)
+    run = finished_run(tmp_path / "run", table)
+    write_splits(run, table.records, pools_of(run, table))
+    assert 0 in make_streams(table.records, pools_of(run, table), TrainingConfig()).rows
+    with pytest.raises(TrainingError, match=r"not the exports .* pixels, masks or labels differ"):
+        register(run, change(table), {}, tmp_path / "models", "1.0.0")
+    assert not (tmp_path / "models").exists()
+    assert register(run, table, {}, tmp_path / "models", "1.0.0").exists()
+
+
+@pytest.mark.parametrize(("model", "missing"), [("unet", "verdicts"), ("enc", "lung masks")])
+def test_a_run_that_learnt_one_task_is_refused(tmp_path, model, missing):
+    table = film_table(12)
+    run = finished_run(tmp_path / "run", table, TrainingConfig(tasks=TABLE_MODELS[model]))
+    with pytest.raises(TrainingError, match=f"never learnt {missing}, which"):
+        register(run, table, {}, tmp_path / "models", "1.0.0")
+    assert not (tmp_path / "models").exists()
+
+
+def test_without_another_split_the_card_has_the_figures_of_the_held_out(tmp_path):
+    table = film_table(40, split=None)
+    run = finished_run(tmp_path / "run", table, TrainingConfig(validation_share=0.4))
     card = read_card(register(run, table, {}, tmp_path / "models", "1.0.0"))
     held_out = pools_of(run, table).validation
     assert card.metrics[HELD_OUT_AS_SERVED]["images"] == len(held_out) > 0
     assert "auroc" in card.metrics[HELD_OUT_AS_SERVED]
+    assert set(card.metrics) == {HELD_OUT_AS_SERVED}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""Whether exports hold, to the pixel, what a run learnt from."""
+"""What a run learns from, to the pixel, and whether exports still hold it."""
+
+import hashlib
 
 from dicom_io.errors import TrainingError
 from model.config import TrainingConfig
@@ -33,3 +35,15 @@ def learnt_rows(
             f"; {advice}"
         )
     return rows
+
+
+def hash_of_learnt(table: ImageTable, pools: Pools, config: TrainingConfig) -> str:
+    """SHA-256 over what a run learns from, each image for its use, and who is held out of it.
+
+    The patients held out decide, too: they choose weights, calibration and operating point.
+    """
+    rows = [*make_streams(table.records, pools, config).rows, *pools.validation]
+    digest = hashlib.sha256(table.content_hash(rows).encode())
+    for pool in (pools.labelled, pools.masked, pools.unlabelled, pools.validation):
+        digest.update(repr([table.records[row].sop_instance_uid for row in pool]).encode())
+    return digest.hexdigest()

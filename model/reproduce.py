@@ -8,36 +8,31 @@
 ``--data`` is learnt from and scored in-domain, on its ``val`` split; ``--cross`` is never learnt
 from and scored as a whole. GRID holds a run for each row of the table and seed, and after each of
 them ``table.csv`` and ``table.md``: means and spreads beside the paper's own figures, and what may
-be concluded from them. Stopped at any moment, the same command goes on where it stopped.
+be concluded from them. Stopped at any moment, the same command goes on where it stopped. What is
+trained already is scored again where other films are to be scored.
 """
 
-import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from dicom_io.errors import TrainingError
 from model.allocator import keep_freed_memory
 from model.command_line import Device, chosen_device, problems_explained
 from model.config import TrainingConfig
 from model.dataset import load_exports
-from model.evaluate import evaluate_rows
+from model.grid_run import kept_or_trained, scored
 from model.image_table import ImageTable
-from model.predictor import Predictor
 from model.presets import TABLE_MODELS, configure
 from model.reproduction_report import write_tables
-from model.reproduction_results import Grid, Result
-from model.result_file import read_result, require_same_settings, write_result
-from model.run_folder import read_config
-from model.run_state import TrainingState, read_progress
+from model.reproduction_results import Grid
+from model.scored_sets import ScoredSet, in_words, scored_sets
 from model.splits import divide_as_configured
-from model.table_grid import Cell, Domain, parse_budget, table_cells
-from model.training import ran_out_of_patience, train
+from model.table_grid import Cell, parse_budget, table_cells
 
 QUICK_SETTINGS = (
     'stages=[{"side":128,"steps":40}]',
@@ -49,8 +44,6 @@ QUICK_SETTINGS = (
 )
 QUICK_SEEDS = 2
 QUICK_FILMS = 200
-# The state's seconds are taken a moment before the time limit is asked for.
-CLOCK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -161,115 +154,32 @@ def reproduce(
         All results, as they stand in the tables.
 
     Raises:
-        TrainingError: there is nothing to train on or to score, or a run failed.
+        TrainingError: there is nothing to train on or to score, a run failed, or one of an earlier
+            start learnt from something else, with other settings or for another time.
     """
-    if not _films(learnt, "val", plan.most_films):
-        raise TrainingError(
-            "no image of split 'val' in the exports of --data, so there is nothing to score; write "
-            "val into the split column of labels.csv for the images of some patients"
-        )
-    described = _described(learnt), _described(other) if other else None
-    grid = Grid((), *described)
+    sets = scored_sets(learnt, other, plan.most_films)
+    grid = _empty_grid(plan, learnt, sets)
     runs = [(seed, cell) for seed in plan.seeds for cell in plan.cells]
     for number, (seed, cell) in enumerate(runs, start=1):
         folder = out / cell.name / f"seed-{seed}"
         config = plan.configs[cell].model_copy(update={"seed": seed})
         console.rule(f"{number} of {len(runs)}: {cell.name}, seed {seed}")
-        result = read_result(folder, cell, config)
-        if result is None:
-            result = _train_and_score(plan, cell, config, folder, learnt, other, console)
-        grid = Grid((*grid.results, result), *described)
+        result = kept_or_trained(cell, config, folder, learnt, plan.minutes, plan.device, console)
+        result = scored(result, sets, folder, plan.device)
+        grid = replace(grid, results=(*grid.results, result))
         write_tables(out, grid)
     return grid
 
 
-def _train_and_score(
-    plan: Plan,
-    cell: Cell,
-    config: TrainingConfig,
-    folder: Path,
-    learnt: ImageTable,
-    other: ImageTable | None,
-    console: Console,
-) -> Result:
-    is_begun = (folder / "state").exists()
-    if is_begun:
-        require_same_settings(folder, read_config(folder), config)
-    spent = read_progress(folder / "state").seconds / 60 if is_begun else 0.0
-    train(
-        learnt,
-        config,
-        folder,
-        version="0",
-        resume=is_begun,
-        device=plan.device,
-        minutes=None if plan.minutes is None else max(0.0, plan.minutes - spent),
-        console=console,
+def _empty_grid(plan: Plan, learnt: ImageTable, sets: Sequence[ScoredSet]) -> Grid:
+    """What the tables say of their data, before any result."""
+    pools = divide_as_configured(learnt.records, plan.configs[plan.cells[0]])
+    return Grid(
+        results=(),
+        learnt=in_words(learnt, [*pools.unlabelled, *pools.validation]),
+        scored={one.domain: in_words(one.table, one.rows) for one in sets},
+        most_films=plan.most_films,
     )
-    state = read_progress(folder / "state")
-    if is_unfinished(config, state, plan.minutes):
-        raise TrainingError(
-            f"stopped at step {state.step} of {config.total_steps} of {cell.name}, seed "
-            f"{config.seed}; the same command goes on from there"
-        )
-    predictor = Predictor.load(folder / "model", plan.device)
-    figures: dict[Domain, dict[str, Any]] = {
-        domain: _scores(table, rows, predictor)
-        for domain, table, rows in _sets(plan, learnt, other)
-    }
-    pools = divide_as_configured(learnt.records, config)
-    labelled, masked = len(pools.labelled), len(pools.masked)
-    result = Result(cell, config, state.seconds, state.step, figures, labelled, masked)
-    write_result(folder, result)
-    return result
-
-
-def is_unfinished(config: TrainingConfig, state: TrainingState, minutes: float | None) -> bool:
-    """Whether a run was stopped from outside: with steps, time and patience left."""
-    return (
-        state.step < config.total_steps
-        and (minutes is None or state.seconds < minutes * 60 - CLOCK_SECONDS)
-        and not ran_out_of_patience(config, state)
-    )
-
-
-def _sets(
-    plan: Plan, learnt: ImageTable, other: ImageTable | None
-) -> Iterator[tuple[Domain, ImageTable, list[int]]]:
-    yield "in-domain", learnt, _films(learnt, "val", plan.most_films)
-    if other is not None:
-        yield "cross-domain", other, _films(other, None, plan.most_films)
-
-
-def _scores(table: ImageTable, rows: list[int], predictor: Predictor) -> dict[str, Any]:
-    """All figures that are numbers, and AUROC within each view."""
-    report, _ = evaluate_rows(table, rows, predictor, full_size=False)
-    figures = {name: value for name, value in report.items() if isinstance(value, int | float)}
-    figures |= {
-        f"auroc_{view}": group["auroc"]
-        for view, group in report["by_view"].items()
-        if group.get("auroc") is not None
-    }
-    return figures
-
-
-def _films(table: ImageTable, split: str | None, most: int | None) -> list[int]:
-    """Rows of a split, at most so many of them; the same ones whatever else the table holds."""
-    rows = [row for row, record in enumerate(table.records) if split in (None, record.split)]
-
-    def place(row: int) -> bytes:
-        return hashlib.sha256(table.records[row].sop_instance_uid.encode()).digest()
-
-    return sorted(sorted(rows, key=place)[:most])
-
-
-def _described(table: ImageTable) -> str:
-    """How many images of which sources and splits."""
-    counts: dict[str, int] = {}
-    for record in table.records:
-        name = f"{record.source or 'unnamed'} {record.split or 'without split'}"
-        counts[name] = counts.get(name, 0) + 1
-    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What the runs of a reproduction came to, by row of the paper's table, seed and domain."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from model.config import TrainingConfig
@@ -22,6 +22,11 @@ class Result:
         figures: by domain, as ``model.evaluate`` names them.
         labelled: images whose label it learnt from; None where that was not recorded.
         masked: images whose mask it learnt from; None where that was not recorded.
+        held_out_labels: of the patients held out, who choose checkpoint, calibration and operating
+            point; None where that was not recorded.
+        learnt_sha256: of what it learnt from (``model.learnt_data``).
+        minutes: its time limit; None for none.
+        scored: hash of the films behind the figures of each domain (``model.scored_sets``).
     """
 
     cell: Cell
@@ -31,6 +36,10 @@ class Result:
     figures: dict[Domain, dict[str, Any]]
     labelled: int | None = None
     masked: int | None = None
+    held_out_labels: int | None = None
+    learnt_sha256: str = ""
+    minutes: float | None = None
+    scored: dict[Domain, str] = field(default_factory=dict)
 
     def figure(self, domain: Domain, name: str) -> float | None:
         """A figure by its name in the table; None where the run has it not."""
@@ -44,13 +53,15 @@ class Grid:
 
     Attributes:
         results: of every run.
-        learnt: images of ``--data``, in words.
-        other: images of ``--cross``, in words, or None.
+        learnt: the images learnt from and those held out of them, in words.
+        scored: the images scored in each domain, in words.
+        most_films: how many of each set are scored at most; None for all.
     """
 
     results: tuple[Result, ...]
     learnt: str
-    other: str | None
+    scored: dict[Domain, str]
+    most_films: int | None = None
 
     @property
     def cells(self) -> list[Cell]:

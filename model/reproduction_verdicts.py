@@ -139,9 +139,14 @@ def _annotations_of(grid: Grid, cell: Cell, task: str) -> list[int]:
 
 def differences(grid: Grid) -> Iterator[str]:
     """What differs from the paper."""
-    yield f"Data learnt from and scored in-domain: {grid.learnt}."
-    if grid.other is not None:
-        yield f"Data scored cross-domain, never learnt from: {grid.other}."
+    yield f"Data learnt from, with the patients held out of it: {grid.learnt}."
+    for domain in grid.domains:
+        yield f"Films scored {domain}, never learnt from: {grid.scored[domain]}."
+    if grid.most_films is not None:
+        yield (
+            f"No more than {grid.most_films} films of each set are scored, drawn by their SOP "
+            "Instance UID."
+        )
     yield (
         "The paper learns masks from JSRT (247 adult films) and classes from CheX (5,856 films of "
         "children), and scores on Montgomery County (138) and NIHX (4,185)."
@@ -162,12 +167,34 @@ def differences(grid: Grid) -> Iterator[str]:
         "at 0.5, where Dice = 2J / (1 + J) holds for each; most of the paper's rows without the "
         "bridge break that, so its Dice does not compare between rows, its Jaccard does."
     )
-
+    yield from how_answers_are_taken(grid)
     yield (
         "The paper's figures are those of its supplement; its main table has other Hausdorff "
         "distances for UMTLS with all labels and 10 or all masks, in-domain, and another Hausdorff "
         "distance and SSIM for UMTL with all of both, cross-domain. Its AUROC is that of the "
         "authors' slides, which contradict the supplement's figure 6; that has its own column."
+    )
+
+
+def how_answers_are_taken(grid: Grid) -> Iterator[str]:
+    """What is done to a network's answers before they are scored, and not in the paper."""
+    if any(cell.tasks.classify for cell in grid.cells):
+        counts = [r.held_out_labels for r in grid.results if r.held_out_labels is not None]
+        labels = f"all {_listed(sorted({min(counts), max(counts)}))} labels" if counts else "labels"
+        yield (
+            "Accuracy, balanced accuracy, F1 and ECE are of probabilities after Platt scaling, cut "
+            f"at an operating point. Both are fitted on {labels} of the patients held out from the "
+            "training part, in every row: a budget counts only what is learnt from. The paper "
+            "takes the likelier class."
+        )
+    if any(cell.tasks.segment for cell in grid.cells):
+        yield (
+            "Masks are scored after specks are removed and holes are filled, also with the preset "
+            "`paper`; the paper tells of no such step."
+        )
+    yield (
+        "Of each run the checkpoint is scored that did best by Dice and AUROC on the patients held "
+        "out; the paper goes by the loss."
     )
 
 

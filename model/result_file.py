@@ -1,6 +1,7 @@
 """The result of one run of a reproduction on disk, beside the run: ``figures.json``."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Final
 
@@ -16,24 +17,23 @@ def read_result(folder: Path, cell: Cell, config: TrainingConfig) -> Result | No
     """The result of an earlier start, or None where there is none.
 
     Raises:
-        TrainingError: the folder holds a run with other settings.
+        TrainingError: it is damaged or lacks what it was learnt from, or is that of a run with
+            other settings.
     """
+    path = folder / FIGURES_FILE
     try:
-        found = json.loads((folder / FIGURES_FILE).read_text())
-        stored = checked_config(found["config"])
-        result = Result(
-            cell,
-            config,
-            found["seconds"],
-            found["steps"],
-            found["figures"],
-            found.get("labelled"),
-            found.get("masked"),
-        )
+        found = json.loads(path.read_text())
+        stored = checked_config(found.pop("config"))
+        result = Result(cell, config, **found)
+        if not result.learnt_sha256:
+            raise KeyError("learnt_sha256")
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as cause:
-        raise TrainingError(f"{folder / FIGURES_FILE} is damaged; delete {folder}") from cause
+    except (ValueError, KeyError, TypeError, AttributeError) as cause:
+        raise TrainingError(
+            f"{path} is damaged, or of an earlier version; delete it, and the same command scores "
+            "its run again"
+        ) from cause
     require_same_settings(folder, stored, config)
     return result
 
@@ -50,16 +50,41 @@ def require_same_settings(folder: Path, stored: TrainingConfig, config: Training
         )
 
 
+def require_same_training(
+    folder: Path, result: Result, learnt_sha256: str, minutes: float | None
+) -> None:
+    """Refuse to pass off a result as that of other data or of another time limit.
+
+    Args:
+        folder: of the run.
+        result: of an earlier start.
+        learnt_sha256: of what would be learnt from now.
+        minutes: time limit of a run now.
+
+    Raises:
+        TrainingError: either differs.
+    """
+    if result.learnt_sha256 != learnt_sha256:
+        raise TrainingError(
+            f"{folder} learnt from other images, masks or labels, or held out others, than the "
+            "exports of --data hold now; choose another --out, or delete it"
+        )
+    if result.minutes != minutes:
+        before, now = (
+            "no time limit" if limit is None else f"a time limit of {limit:g} minutes"
+            for limit in (result.minutes, minutes)
+        )
+        raise TrainingError(
+            f"{folder} was trained with {before}, and not with {now}; choose another --out, or "
+            "delete it"
+        )
+
+
 def write_result(folder: Path, result: Result) -> None:
     """Store a result in one step."""
-    written = {
-        "config": result.config.model_dump(mode="json"),
-        "seconds": result.seconds,
-        "steps": result.steps,
-        "labelled": result.labelled,
-        "masked": result.masked,
-        "figures": result.figures,
-    }
+    kept = {field.name: getattr(result, field.name) for field in fields(result)}
+    del kept["cell"]  # the folder's name
+    kept["config"] = result.config.model_dump(mode="json")
     unfinished = folder / "figures.part"
-    unfinished.write_text(json.dumps(written, indent=2) + "\n")
+    unfinished.write_text(json.dumps(kept, indent=2) + "\n")
     unfinished.replace(folder / FIGURES_FILE)

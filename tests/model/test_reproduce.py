@@ -2,51 +2,27 @@ import io
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 from typer import Typer
 from typer.testing import CliRunner
 
 from dicom_io.errors import TrainingError
 from model.config import Stage
-from model.image_table import ImageTable
 from model.presets import configure
-from model.reproduce import QUICK_SETTINGS, Plan, main, reproduce
-from model.table_grid import Cell
+from model.reproduce import QUICK_SETTINGS, main
 from tests.model.exports import manifest_row, write_export
 from tests.model.films import film_table
-from tests.model.runs import SHORT, SignalAt, short, state_hash
+from tests.model.grids import CELLS, films_to_learn_from, plan, reproduced
+from tests.model.runs import SHORT, SignalAt, state_hash
 
 ROOT = Path(__file__).resolve().parents[2]
-CELLS = (Cell("unet", None, 2), Cell("umtl-ssl", 4, 2), Cell("multimix", 4, 2))
 
 
 @pytest.fixture(scope="module")
 def learnt():
-    table = film_table(20)
-    records = tuple(
-        replace(r, split="val" if n >= 14 else "train") for n, r in enumerate(table.records)
-    )
-    return ImageTable(records, table.images, table.masks, ())
-
-
-def plan(*cells, seeds=(1,), **changes):
-    configs = {
-        cell: short("paper", model=cell.model).model_copy(
-            update={"labels": cell.labels, "masks": cell.masks}
-        )
-        for cell in cells
-    }
-    facts = {"minutes": None, "most_films": None, "device": "cpu"}
-    return Plan(cells=cells, seeds=seeds, configs=configs, **(facts | changes))
-
-
-def reproduced(a_plan, out, learnt, other=None, printed=None):
-    console = Console(file=printed or io.StringIO(), width=500)
-    return reproduce(a_plan, out, learnt=learnt, other=other, console=console)
+    return films_to_learn_from()
 
 
 def test_every_row_is_trained_with_every_seed_and_scored_in_both_domains(learnt, tmp_path):

@@ -1,4 +1,5 @@
 import csv
+from dataclasses import replace
 
 import pytest
 
@@ -19,8 +20,11 @@ def result(model, seed, *, labels=100, masks=10, learnt=(100, 10), settings=(), 
     return Result(cell, config, 60.0, 100, by_domain, *learnt)
 
 
+SCORED = {"in-domain": "531 CheX val", "cross-domain": "690 NIH test"}
+
+
 def page(*results):
-    return "\n".join(markdown(Grid(results, "531 CheX val", "690 NIH test")))
+    return "\n".join(markdown(Grid(results, "4,000 CheX train", SCORED)))
 
 
 def line(text, *words):
@@ -136,13 +140,30 @@ def test_constant_answers_and_what_differs_are_said():
         if domain == "cross-domain" and "accuracy" in figures
     ]
     assert max(accuracies) < 0.658
-    assert "531 CheX val" in line(text, "Data learnt from")
+    assert line(text, "Data learnt from").endswith(": 4,000 CheX train.")
+    assert line(text, "Films scored in-domain").endswith(": 531 CheX val.")
+    assert line(text, "Films scored cross-domain").endswith(": 690 NIH test.")
+    assert "No more than" not in text
     assert "an average in the paper" in line(text, "Hausdorff is")
     assert "contradict the supplement's figure 6" in text
 
 
+def test_a_table_of_a_part_of_the_films_says_so():
+    text = "\n".join(markdown(Grid((result("unet", 1),), "a", SCORED, most_films=200)))
+    assert "No more than 200 films of each set are scored" in text
+
+
+def test_what_a_budget_does_not_count_and_what_is_done_to_answers_is_said():
+    text = page(replace(result("enc", 1), held_out_labels=40), result("enc", 2))
+    assert "fitted on all 40 labels of the patients held out" in line(text, "Platt scaling")
+    assert "specks" not in text
+    text = page(replace(result("unet", 1), held_out_labels=40))
+    assert "also with the preset `paper`" in line(text, "specks are removed")
+    assert "Platt" not in text
+
+
 def test_the_csv_holds_every_figure_once(tmp_path):
-    grid = Grid((result("multimix", 1), result("multimix", 2)), "a", "b")
+    grid = Grid((result("multimix", 1), result("multimix", 2)), "a", SCORED)
     write_tables(tmp_path, grid)
     with (tmp_path / "table.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -23,7 +23,7 @@ from model.result_file import (
 from model.run_folder import read_config
 from model.run_state import TrainingState, read_progress
 from model.scored_sets import ScoredSet
-from model.split_file import require_same_splits
+from model.split_file import pools_of_run
 from model.splits import divide_as_configured
 from model.table_grid import Cell
 from model.training import is_finished, train
@@ -96,9 +96,8 @@ def _trained(
         require_same_settings(folder, read_config(folder), config)
     if begun is not None and not is_unfinished(config, begun, minutes):
         # It ended before it was scored: not a step more, but the same checks as for one.
-        pools = divide_as_configured(learnt.records, config)
-        require_same_splits(folder, learnt.records, pools)
-        learnt_rows(learnt, pools, config, begun.training_data_sha256)
+        pools = pools_of_run(folder, learnt.records, config)
+        learnt_rows(folder, learnt, pools, config, begun.training_data_sha256)
     else:
         spent = 0.0 if begun is None else begun.seconds / 60
         train(

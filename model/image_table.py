@@ -69,6 +69,16 @@ class ImageRecord:
         """0 for normal, 1 for pneumonia, -1 where unlabelled."""
         return CLASSES.index(self.label) if self.label in CLASSES else -1
 
+    @property
+    def person(self) -> str:
+        """Who the film is of: a Patient ID, whatever institution is written beside it.
+
+        One institution may be written in many ways. Two people of the same number count as one,
+        which keeps a few films more on one side of a division; a film without Patient ID is of
+        someone of its own.
+        """
+        return self.patient or self.sop_instance_uid
+
     def grid_spacing_mm(self, side: int) -> tuple[float, float] | None:
         """Row and column spacing of the film once it is stretched to ``side`` x ``side`` pixels.
 

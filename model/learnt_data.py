@@ -1,15 +1,18 @@
 """What a run learns from, to the pixel, and whether exports still hold it."""
 
 import hashlib
+from pathlib import Path
 
 from dicom_io.errors import TrainingError
 from model.config import TrainingConfig
 from model.image_table import ImageTable
+from model.split_file import in_stored_order
 from model.splits import Pools
 from model.streams import make_streams
 
 
 def learnt_rows(
+    run: Path,
     table: ImageTable,
     pools: Pools,
     config: TrainingConfig,
@@ -19,6 +22,7 @@ def learnt_rows(
     """The rows that a run learnt from.
 
     Args:
+        run: its folder.
         table: the exports that should be those of the run.
         pools: what the run uses each row for.
         config: of the run.
@@ -29,7 +33,7 @@ def learnt_rows(
         TrainingError: pixels, masks or labels of these rows are not those that were learnt from.
     """
     rows = make_streams(table.records, pools, config).rows
-    if table.content_hash(rows) != training_data_sha256:
+    if table.content_hash(in_stored_order(run, table.records, rows)) != training_data_sha256:
         raise TrainingError(
             "these are not the exports that the run was trained on: pixels, masks or labels differ"
             f"; {advice}"

@@ -36,8 +36,8 @@ from model.learnt_data import learnt_rows
 from model.network import MultiMixNetwork
 from model.predictor import Predictor
 from model.run_folder import UNNAMED_SOURCE, read_config
-from model.split_file import require_same_splits
-from model.splits import Pools, divide_as_configured
+from model.split_file import pools_of_run
+from model.splits import Pools
 
 DIRECTORY = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
 HELD_OUT_AS_SERVED = "held-out patients, as served"
@@ -97,9 +97,9 @@ def register(
             f"{run} never learnt {' or '.join(missing)}, which a node has to answer; register a "
             "run that learnt both tasks"
         )
-    pools = pools_of(run, table)
-    require_same_splits(run, table.records, pools)
-    learnt = learnt_rows(table, pools, read_config(run), card.training_data_sha256)
+    config = read_config(run)
+    pools = pools_of_run(run, table.records, config)
+    learnt = learnt_rows(run, table, pools, config, card.training_data_sha256)
     known = described(card, version, count_licences(table, learnt, licences))
     with _finished_folder(folder) as unfinished:
         _fill(unfinished, network.to(device), known, table, pools, device)
@@ -164,16 +164,6 @@ def directory_name(name: str, version: str) -> str:
             "hyphens can"
         )
     return directory
-
-
-def pools_of(run: Path, table: ImageTable) -> Pools:
-    """What a run learnt from and what it held out, found again from its configuration.
-
-    Raises:
-        TrainingError: the configuration cannot be read.
-    """
-    config = read_config(run)
-    return divide_as_configured(table.records, config)
 
 
 def described(card: ModelCard, version: str, licences: dict[str, dict[str, int]]) -> ModelCard:

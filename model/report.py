@@ -19,7 +19,6 @@ from rich.console import Console
 from dicom_io.errors import TrainingError
 from model.allocator import keep_freed_memory
 from model.command_line import Device, chosen_device, problems_explained
-from model.config import TrainingConfig
 from model.dataset import load_exports
 from model.evaluate import evaluate_rows
 from model.group_figures import GROUPINGS
@@ -40,7 +39,7 @@ from model.report_page import Image, details, images, page, section, table, warn
 from model.report_pictures import mask_sheet, saliency_sheet
 from model.run_folder import read_config, read_metrics
 from model.shortcuts import SUSPICIOUS_AUROC
-from model.splits import divide_as_configured
+from model.split_file import pools_of_run
 
 WORST_MASKS = 10
 MEDIAN_MASKS = 5
@@ -101,7 +100,7 @@ def write_report(
     """
     config = read_config(run)
     predictor = Predictor.load(run / "model", device)
-    rows = rows_to_report(exports, config, predictor.card.training_data_sha256, split)
+    rows = rows_to_report(run, exports, predictor.card.training_data_sha256, split)
     figures, scored = evaluate_rows(exports, rows, predictor, full_size=full_size)
     sections = [section("Training", images(Image(training_curves(read_metrics(run)), "curves")))]
     if config.tasks.classify:
@@ -123,7 +122,7 @@ def write_report(
 
 
 def rows_to_report(
-    exports: ImageTable, config: TrainingConfig, training_data_sha256: str, split: str | None
+    run: Path, exports: ImageTable, training_data_sha256: str, split: str | None
 ) -> list[int]:
     """The rows of a split, or those of the patients that a run held out.
 
@@ -135,10 +134,11 @@ def rows_to_report(
         if not rows:
             raise TrainingError(f"no image of split {split!r}; leave --split out for held-out ones")
         return rows
-    pools = divide_as_configured(exports.records, config)
+    config = read_config(run)
+    pools = pools_of_run(run, exports.records, config)
     # Of other exports it cannot be told who was held out.
     advice = "give the same --data, or a --split"
-    learnt_rows(exports, pools, config, training_data_sha256, advice)
+    learnt_rows(run, exports, pools, config, training_data_sha256, advice)
     if not pools.validation:
         raise TrainingError("the run held nobody out; report on a --split")
     return list(pools.validation)

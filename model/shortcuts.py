@@ -143,13 +143,13 @@ def score_by_shortcuts(
     """
     scored = _labelled(rows, classes)
     within = set(rows)
-    patients = {_patient(table, row) for row in rows}
+    people = {table.records[row].person for row in rows}
     others = _sample(
         table,
         [
             row
             for row in _labelled(range(len(table.records)), classes)
-            if row not in within and _patient(table, row) not in patients
+            if row not in within and table.records[row].person not in people
         ],
     )
     if _has_enough(np.array([classes[row] for row in others], dtype=np.int64)):
@@ -169,11 +169,6 @@ def score_by_shortcuts(
 
 def _labelled(rows: Sequence[int], classes: Sequence[int]) -> list[int]:
     return [row for row in rows if classes[row] >= 0]
-
-
-def _patient(table: ImageTable, row: int) -> tuple[str, str]:
-    record = table.records[row]
-    return record.source, record.patient or record.sop_instance_uid
 
 
 def _sample(table: ImageTable, rows: list[int]) -> list[int]:

@@ -44,29 +44,30 @@ def divide(
 ) -> Pools:
     """Hold out validation patients and choose the label and mask budgets, seeded and nested.
 
-    Rows of a split other than ``train`` are never used, nor are rows without a split whose patient
-    has rows in such a split. The order within a budget depends on the
-    seed alone, so the first 10 masks are part of the first 50.
+    Rows of a split other than ``train`` are never used, nor are other rows of a Patient ID that has
+    rows in such a split, at whatever institution. The order within a budget depends on the seed
+    alone, so the first 10 masks are part of the first 50.
 
     Args:
         records: all rows of the table.
         labels: how many labelled rows to keep; None for all.
         masks: how many masked rows to keep; None for all.
-        validation_share: share of patients held out, in (0, 1).
+        validation_share: share of patients held out, in (0, 1); of Patient IDs that stand at
+            several institutions it is more.
         seed: decides which.
 
     Raises:
         TrainingError: nothing is left to train on.
     """
     usable = without_one_class_labels(records)
-    kept_away = _patients_of_other_splits(records)
+    kept_away = _people_of_other_splits(records)
+    drawn = _people_drawn(records, validation_share, seed)
     training: list[int] = []
     validation: list[int] = []
     for row, record in enumerate(usable):
-        if record.split not in (None, "train") or _patient_of(record) in kept_away:
+        if record.split not in (None, "train") or record.person in kept_away:
             continue
-        held_out = _share_of(f"{seed}/{'/'.join(_patient_of(record))}") < validation_share
-        (validation if held_out else training).append(row)
+        (validation if record.person in drawn else training).append(row)
     shuffled = sorted(training, key=lambda row: _share_of(f"{seed}#{usable[row].sop_instance_uid}"))
     labelled = [row for row in shuffled if usable[row].class_index >= 0]
     masked = [row for row in shuffled if usable[row].has_mask]
@@ -113,6 +114,9 @@ def require_annotations(pools: Pools, tasks: Tasks) -> None:
 def require_disjoint_patients(records: Sequence[ImageRecord]) -> None:
     """Refuse an export whose splits share a patient.
 
+    Two hospitals may use one number for two people, so the same Patient ID in two splits is none of
+    this where the institutions differ; ``divide`` keeps such films out of training.
+
     Raises:
         TrainingError: a patient of one source is in two splits.
     """
@@ -127,15 +131,30 @@ def require_disjoint_patients(records: Sequence[ImageRecord]) -> None:
         )
 
 
-def _patient_of(record: ImageRecord) -> tuple[str, str]:
-    """Who the film is of; a film without Patient ID is of someone of its own."""
-    return record.source, record.patient or record.sop_instance_uid
+def training_rows_kept_away(records: Sequence[ImageRecord]) -> list[int]:
+    """Rows of split ``train`` that are not used: their Patient ID is in another split, too."""
+    kept_away = _people_of_other_splits(records)
+    return [
+        row
+        for row, record in enumerate(records)
+        if record.split == "train" and record.person in kept_away
+    ]
 
 
-def _patients_of_other_splits(records: Sequence[ImageRecord]) -> frozenset[tuple[str, str]]:
+def _people_drawn(records: Sequence[ImageRecord], share: float, seed: int) -> frozenset[str]:
+    """Patient IDs that are held out: those drawn at any institution that they stand at.
+
+    So no film that is added, under whatever name, lets a patient be learnt from who was held out.
+    """
     return frozenset(
-        _patient_of(record) for record in records if record.split not in (None, "train")
+        record.person
+        for record in records
+        if _share_of(f"{seed}/{record.source}/{record.person}") < share
     )
+
+
+def _people_of_other_splits(records: Sequence[ImageRecord]) -> frozenset[str]:
+    return frozenset(record.person for record in records if record.split not in (None, "train"))
 
 
 def one_class_sources(records: Sequence[ImageRecord]) -> frozenset[str]:

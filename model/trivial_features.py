@@ -42,7 +42,7 @@ class TrivialFeatures:
     Attributes:
         words: one word a film of each categorical feature; empty where unknown.
         numbers: float64, (films,), of each numeric feature; NaN where unknown.
-        patients: who each film is of, unique over all sources.
+        patients: who each film is of, as ``ImageRecord.person``.
     """
 
     words: dict[str, Words]
@@ -79,7 +79,7 @@ def read_trivial_features(table: ImageTable, rows: Sequence[int]) -> TrivialFeat
             "mean intensity": exposure[:, 0],
             "sharpness": exposure[:, 1],
         },
-        patients=tuple(f"{r.source}/{r.patient or r.sop_instance_uid}" for r in records),
+        patients=tuple(r.person for r in records),
     )
 
 

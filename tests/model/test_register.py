@@ -25,13 +25,13 @@ from model.register import (
     count_licences,
     limitations_of,
     main,
-    pools_of,
     read_licences,
     register,
     rounded,
 )
-from model.run_folder import first_card, write_config
+from model.run_folder import first_card, read_config, write_config
 from model.split_file import write_splits
+from model.splits import divide_as_configured
 from model.streams import make_streams
 from tests.model.exports import manifest_row, write_export
 from tests.model.films import film_table, record
@@ -51,7 +51,7 @@ def finished_run(out, table, config=None):
     """A run's folder as training leaves it, with a network that has not learnt anything."""
     config = config or TrainingConfig()
     write_config(out, config)
-    rows = make_streams(table.records, pools_of(out, table), config).rows
+    rows = make_streams(table.records, divide_as_configured(table.records, config), config).rows
     card = first_card("0", table, rows, config).model_copy(
         update={
             "calibration": Calibration(scale=2, operating_point=0.4),
@@ -162,7 +162,7 @@ def test_a_hand_over_that_fails_leaves_nothing_and_may_be_repeated(tmp_path):
 
 def test_other_exports_than_those_of_the_run_are_refused(run, export, tmp_path):
     table = load_exports([export], tmp_path / "cache", jobs=1)
-    write_splits(run, table.records, pools_of(run, table))
+    write_splits(run, table.records, divide_as_configured(table.records, read_config(run)))
     register(run, table, {}, tmp_path / "models", "1.0.0")
     more = write_export(tmp_path / "more", 9)
     with pytest.raises(TrainingError, match="would be used otherwise"):
@@ -191,8 +191,9 @@ def changed_label(table):
 def test_the_same_films_with_other_pixels_masks_or_labels_are_refused(tmp_path, change):
     table = film_table(12)
     run = finished_run(tmp_path / "run", table)
-    write_splits(run, table.records, pools_of(run, table))
-    assert 0 in make_streams(table.records, pools_of(run, table), TrainingConfig()).rows
+    pools = divide_as_configured(table.records, TrainingConfig())
+    write_splits(run, table.records, pools)
+    assert 0 in make_streams(table.records, pools, TrainingConfig()).rows
     with pytest.raises(TrainingError, match=r"not the exports .* pixels, masks or labels differ"):
         register(run, change(table), {}, tmp_path / "models", "1.0.0")
     assert not (tmp_path / "models").exists()
@@ -212,7 +213,7 @@ def test_without_another_split_the_card_has_the_figures_of_the_held_out(tmp_path
     table = film_table(40, split=None)
     run = finished_run(tmp_path / "run", table, TrainingConfig(validation_share=0.4))
     card = read_card(register(run, table, {}, tmp_path / "models", "1.0.0"))
-    held_out = pools_of(run, table).validation
+    held_out = divide_as_configured(table.records, read_config(run)).validation
     assert card.metrics[HELD_OUT_AS_SERVED]["images"] == len(held_out) > 0
     assert "auroc" in card.metrics[HELD_OUT_AS_SERVED]
     assert set(card.metrics) == {HELD_OUT_AS_SERVED}

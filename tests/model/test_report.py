@@ -9,8 +9,10 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from dicom_io.errors import TrainingError
+from model.checkpoint import read_model
 from model.dataset import load_exports
 from model.evaluate import evaluate_rows
+from model.image_table import ImageTable
 from model.metrics import CALIBRATION_BINS, auroc, expected_calibration_error
 from model.network import MultiMixNetwork, NetworkShape
 from model.predictor import Predictor
@@ -39,6 +41,7 @@ from model.run_folder import (
     read_metrics,
     write_config,
 )
+from model.split_file import write_splits
 from model.splits import divide
 from model.streams import make_streams
 from tests.model.exports import write_export
@@ -133,10 +136,30 @@ def test_who_was_held_out_cannot_be_told_from_other_exports(finished):
         write_report(out, film_table(12))
 
 
+def test_a_run_whose_films_had_another_order_and_division_is_reported_on_as_it_was(tmp_path, films):
+    out, _ = finished_run(tmp_path, films)
+    pools = divide(films.records, labels=None, masks=None, validation_share=0.45, seed=7)
+    config = read_config(out)
+    rows = make_streams(films.records, pools, config).rows
+    keep_model(
+        out, read_model(out / "model")[0], films, pools, first_card("1", films, rows, config), {}
+    )
+    write_splits(out, films.records, pools)
+    order = np.arange(len(films.records))[::-1]
+    reordered = ImageTable(
+        tuple(films.records[row] for row in order), films.images[order], films.masks[order], ()
+    )
+    text = write_report(out, reordered, full_size=False).read_text()
+    assert f"{len(pools.validation)} films, patients held out" in text
+    reordered.images[-1 - rows[0]] ^= 1
+    with pytest.raises(TrainingError, match="not the exports"):
+        write_report(out, reordered, full_size=False)
+
+
 def test_a_split_that_does_not_exist_is_refused(finished):
     films, out, _ = finished
     with pytest.raises(TrainingError, match="no image of split 'test'"):
-        rows_to_report(films, read_config(out), "", "test")
+        rows_to_report(out, films, "", "test")
 
 
 @pytest.mark.parametrize(("model", "missing"), [("unet", "Pneumonia"), ("enc", "Lung masks")])

@@ -4,8 +4,9 @@ from dataclasses import replace
 import pytest
 
 from dicom_io.errors import TrainingError
-from model.split_file import require_same_splits, write_splits
-from model.splits import divide
+from model.config import TrainingConfig
+from model.split_file import in_stored_order, pools_of_run, require_same_splits, write_splits
+from model.splits import divide, divide_as_configured
 from tests.model.films import record
 
 
@@ -51,3 +52,43 @@ def test_a_damaged_file_is_refused(rows, tmp_path):
     (tmp_path / "splits.csv").write_bytes(b"\xff\xfe\x00broken")
     with pytest.raises(TrainingError, match="damaged"):
         require_same_splits(tmp_path, rows, pools_of(rows))
+
+
+def test_what_a_run_used_is_what_it_stored_and_not_what_would_be_drawn_now(rows, tmp_path):
+    pools = pools_of(rows, seed=1)
+    write_splits(tmp_path, rows, pools)
+    reordered = rows[::-1]
+    found = pools_of_run(tmp_path, reordered, TrainingConfig(seed=0))
+    for part in ("labelled", "masked", "unlabelled", "validation"):
+        assert {reordered[row] for row in getattr(found, part)} == {
+            rows[row] for row in getattr(pools, part)
+        }
+    assert found.classes == pools.classes[::-1]
+    in_order = in_stored_order(tmp_path, reordered, found.unlabelled)
+    assert [reordered[row] for row in in_order] == [rows[row] for row in pools.unlabelled]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"split": "test"}, {"label": None}, {"has_mask": False}, {"sop_instance_uid": "9"}]
+)
+def test_rows_that_cannot_have_been_used_as_stored_are_refused(rows, tmp_path, changes):
+    pools = pools_of(rows)
+    write_splits(tmp_path, rows, pools)
+    changed = [
+        replace(row, **changes) if number in (*pools.labelled, *pools.masked) else row
+        for number, row in enumerate(rows)
+    ]
+    with pytest.raises(TrainingError, match="images would be used otherwise"):
+        pools_of_run(tmp_path, changed, TrainingConfig())
+
+
+def test_a_run_that_stored_nothing_is_divided_as_configured(rows, tmp_path):
+    config = TrainingConfig(seed=2, labels=10)
+    assert pools_of_run(tmp_path, rows, config) == divide_as_configured(rows, config)
+
+
+def test_a_film_of_split_train_that_is_used_for_nothing_has_no_use(rows, tmp_path):
+    rows[7] = replace(rows[7], patient=rows[0].patient, source="elsewhere")
+    write_splits(tmp_path, rows, pools_of(rows))
+    lines = list(csv.DictReader((tmp_path / "splits.csv").read_text().splitlines()))
+    assert (lines[0]["use"], lines[7]["use"]) == ("test", "")

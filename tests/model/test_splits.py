@@ -11,6 +11,7 @@ from model.splits import (
     one_class_sources,
     require_annotations,
     require_disjoint_patients,
+    training_rows_kept_away,
     without_one_class_labels,
 )
 from tests.model.films import record
@@ -44,16 +45,32 @@ def test_about_the_asked_share_of_patients_is_held_out():
     assert len(pools_of(rows, share=0.2).validation) == pytest.approx(400, abs=80)
 
 
-def test_patients_of_two_hospitals_with_the_same_number_are_two():
-    rows = [record(n, patient="1", source=f"hospital {n}") for n in range(100)]
-    pools = pools_of(rows, share=0.4)
-    assert pools.validation
-    assert pools.labelled
+@pytest.mark.parametrize("seed", range(3))
+def test_a_patient_is_on_one_side_however_the_institution_is_spelled(seed):
+    spellings = ("St. Mary", "ST MARY HOSPITAL", "")
+    rows = [record(n, patient=f"p{n // 3}", source=spellings[n % 3]) for n in range(90)]
+    pools = pools_of(rows, share=0.4, seed=seed)
+    held_out = {rows[row].patient for row in pools.validation}
+    learnt = {rows[row].patient for row in pools.unlabelled}
+    assert held_out
+    assert learnt
+    assert not held_out & learnt
 
 
-def test_the_same_patients_are_held_out_whatever_else_the_export_holds():
+def test_who_is_held_out_stays_so_whatever_is_added_under_whatever_name():
     rows = records()
-    more = [*records(40, source="B"), *rows]
+    few = {rows[row].patient for row in pools_of(rows).validation}
+    for source in ("", "A.", "B"):
+        more = [*records(count=100, source=source), *rows]
+        many = {more[row].patient for row in pools_of(more).validation}
+        assert few <= many
+        assert len(many) < 50
+
+
+def test_the_same_patients_are_held_out_whatever_other_patients_the_export_holds():
+    rows = records()
+    others = [replace(r, patient=f"other {r.patient}") for r in records(40, source="B")]
+    more = [*others, *rows]
     few = {rows[row].sop_instance_uid for row in pools_of(rows).validation}
     many = {
         more[row].sop_instance_uid for row in pools_of(more).validation if more[row].source == "A"
@@ -139,10 +156,15 @@ def test_a_patient_in_two_splits_is_an_error_that_names_no_patient():
     assert "Doe" not in str(raised.value)
 
 
-def test_the_same_patient_id_at_two_hospitals_is_no_error():
-    require_disjoint_patients(
-        [record(1, patient="7"), record(2, patient="7", source="B", split="t")]
-    )
+@pytest.mark.parametrize("source", ["B", ""])
+def test_a_patient_id_in_train_and_test_at_two_hospitals_is_no_error_and_not_trained_on(source):
+    rows = [*records(100), record(100, patient="p3", source=source, split="test")]
+    require_disjoint_patients(rows)
+    pools = pools_of(rows)
+    used = {rows[row].patient for row in (*pools.unlabelled, *pools.validation)}
+    assert "p3" not in used
+    assert len(used) == 49
+    assert training_rows_kept_away(rows) == [6, 7]
 
 
 def test_nothing_to_learn_from_is_an_error():

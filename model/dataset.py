@@ -1,8 +1,9 @@
 """Archive exports, read once into files of network inputs.
 
 Every image goes through ``dicom_io.pixels.network_image`` into a row of uint8 beside its lung mask,
-in one pass over the files. A later start opens only files that are new or have changed, and one
-that was killed goes on where it was (``model.export_cache``).
+in one pass over the files. All exports together are one body of contents: masks, labels and reports
+may lie in another export than their images. A later start opens only files that are new or have
+changed, and one that was killed goes on where it was (``model.export_cache``).
 """
 
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 
 from dicom_io.archive import (
@@ -22,7 +24,6 @@ from dicom_io.archive import (
     ExportContents,
     ExportedImage,
     ExportFile,
-    ExportIndex,
     Unreadable,
     export_files,
     read_labels,
@@ -37,11 +38,12 @@ from model.export_reading import (
     prepare_image,
     prepare_mask,
 )
+from model.export_rows import export_problems, export_rows, printable
 from model.file_journal import Examined, FileJournal
-from model.image_table import ImageRecord, ImageTable
+from model.image_table import ImageTable
+from model.problems import tell_problems
 from model.row_store import Kept, RowStore
 from model.splits import require_disjoint_patients
-from model.stored_rows import NO_ROW
 from model.survivable_pool import Outcome, SurvivablePool
 
 FILES_BETWEEN_SYNCS: Final = 256
@@ -49,14 +51,19 @@ PROCESS_DIED: Final = "the process that read it died, as it does when a codec fa
 
 
 def load_exports(
-    exports: Sequence[Path], cache_folder: Path | None = None, jobs: int | None = None
+    exports: Sequence[Path],
+    cache_folder: Path | None = None,
+    jobs: int | None = None,
+    console: Console | None = None,
 ) -> ImageTable:
-    """Read archive exports through the cache and join them into one table.
+    """Read archive exports through the cache, join them into one table, and tell what is wrong.
 
     Args:
         exports: folders of DICOM files, any depth; each may hold a ``labels.csv``.
         cache_folder: where the preprocessed images are kept.
         jobs: reading processes; None for one for each core.
+        console: where progress and problems go; standard error if left out, since standard output
+            may be read by a program.
 
     Raises:
         TrainingError: no image could be read, or a patient is in two splits.
@@ -64,18 +71,30 @@ def load_exports(
     for export in exports:
         if not export.is_dir():
             raise TrainingError(f"{export} is no folder; --data takes an archive export")
-    console = Console(stderr=True)  # standard output may be read by a program
+    console = console or Console(stderr=True)
+    distinct, overlaps = _without_overlaps(exports)
     with (
         open_cache(cache_folder or default_cache_folder(), console) as cache,
         closing(SurvivablePool(jobs or os.cpu_count() or 1)) as pool,
     ):
-        parts = [_read_export(export, cache, pool, console) for export in exports]
-        table = ImageTable(
-            records=tuple(record for part in parts for record in part.records),
-            images=cache.images.open([row for part in parts for row in part.image_rows]),
-            masks=cache.masks.open([row for part in parts for row in part.mask_rows]),
-            problems=tuple(problem for part in parts for problem in part.problems),
+        reading = _Reading(cache, pool)
+        images: dict[Path, Kept] = {}
+        for export in distinct:
+            images |= _read_export(reading, export, console)
+        index = reading.contents.index()
+        masks = _read_masks(
+            reading,
+            [i for i in index.images if i.mask_paths and images[i.path].row is not None],
+            console,
         )
+        rows = export_rows(index, images, masks)
+        table = ImageTable(
+            records=tuple(row.record for row in rows),
+            images=cache.images.open([row.image_row for row in rows]),
+            masks=cache.masks.open([row.mask_row for row in rows]),
+            problems=(*overlaps, *export_problems(reading.contents, index, images, masks)),
+        )
+    tell_problems(table.problems, console)
     if not table.records:
         raise TrainingError(
             f"no readable image in {', '.join(map(str, exports))}; "
@@ -85,44 +104,46 @@ def load_exports(
     return table
 
 
-@dataclass(frozen=True)
-class _Part:
-    """One export of a table; the first three have one entry for each image."""
-
-    records: list[ImageRecord] = field(default_factory=list)
-    image_rows: list[int] = field(default_factory=list)
-    mask_rows: list[int] = field(default_factory=list)
-    problems: list[tuple[str, str]] = field(default_factory=list)
+def _without_overlaps(exports: Sequence[Path]) -> tuple[list[Path], list[tuple[str, str]]]:
+    """Exports without those that lie within another or are named again, which are problems."""
+    place_of = [export.resolve() for export in exports]
+    distinct, overlaps = [], []
+    for number, (export, place) in enumerate(zip(exports, place_of, strict=True)):
+        if place in place_of[:number] or not set(place_of).isdisjoint(place.parents):
+            overlaps.append((printable(str(export)), "lies within another export and is read once"))
+        else:
+            distinct.append(export)
+    return distinct, overlaps
 
 
 @dataclass(frozen=True)
 class _Reading:
-    """An export while it is read.
+    """All exports while they are read.
 
     Attributes:
         cache: where results go, and are looked up.
-        journal: what is known of the export's files.
         pool: reads what is not known.
         contents: what the files say, as far as they are read.
         content_of: hash of each image's and each mask's file.
     """
 
     cache: ExportCache
-    journal: FileJournal
     pool: SurvivablePool
     contents: ExportContents = field(default_factory=ExportContents)
     content_of: dict[Path, str] = field(default_factory=dict)
 
     def files(self, export: Path) -> Iterator[ExportFile]:
-        """Every file of the export; folders that cannot be read are noted."""
+        """Every file of an export; folders that cannot be read are noted."""
         for file in export_files(export):
             if isinstance(file, Unreadable):
                 self.contents.take(file)
             else:
                 yield file
 
-    def take(self, outcome: Outcome[ExportFile, Examined | Unreadable]) -> None:
-        """Note what one file is."""
+    def take(
+        self, outcome: Outcome[ExportFile, Examined | Unreadable], journal: FileJournal
+    ) -> None:
+        """Note what one file is, in the journal of its export, too."""
         match outcome.made:
             case None:
                 self.contents.take(Unreadable(outcome.given.path, PROCESS_DIED))
@@ -130,31 +151,26 @@ class _Reading:
                 self.contents.take(unreadable)
             case Examined() as examined:
                 if outcome.is_new:
-                    self.journal.add(examined)
+                    journal.add(examined)
                 if examined.content:
                     self.content_of[examined.file.path] = examined.content
                 item = examined.image or examined.mask or examined.report
                 if item is not None:
                     self.contents.take(item)
 
-    def sync(self) -> None:
-        """Return when everything read so far is on disk."""
-        self.cache.sync()
-        self.journal.sync()
 
+def _read_export(reading: _Reading, export: Path, console: Console) -> dict[Path, Kept]:
+    """Sort all files of an export, and make a network input of every image, in one pass over them.
 
-def _read_export(export: Path, cache: ExportCache, pool: SurvivablePool, console: Console) -> _Part:
-    """One export; every file of it that the cache does not know yet is read by the pool."""
-    with closing(cache.journal(export)) as journal, Progress(console=console) as progress:
-        reading = _Reading(cache, journal, pool)
+    The pool reads what the cache does not know yet.
+    """
+    with closing(reading.cache.journal(export)) as journal, Progress(console=console) as progress:
         files = deque(reading.files(export))
-        track = partial(progress.track, description=f"reading {export.name}", total=len(files))
-        rows = _read_images(reading, track(_drained(files)))
-        index = reading.contents.index()
-        masked = [i for i in index.images if i.mask_paths and rows[i.path].row is not None]
-        track = partial(progress.track, description=f"masks of {export.name}", total=len(masked))
-        mask_rows = _read_masks(reading, track(masked)) if masked else {}
-    return _part_of(index, rows, mask_rows)
+        description = f"reading {escape(printable(export.name))}"
+        track = progress.track(_drained(files), description=description, total=len(files))
+        images = _images_among(reading, track, journal)
+        kept = _kept_by_content(reading, images, prepare_image, reading.cache.images)
+        return {one.image.path: result for one, result in kept}
 
 
 def _drained(files: deque[ExportFile]) -> Iterator[ExportFile]:
@@ -163,27 +179,21 @@ def _drained(files: deque[ExportFile]) -> Iterator[ExportFile]:
         yield files.popleft()
 
 
-def _read_images(reading: _Reading, files: Iterable[ExportFile]) -> dict[Path, Kept]:
-    """Sort all files, and make a network input of every image, in one pass over them."""
-    kept = {}
-    images = _images_among(reading, files)
-    for one, result in _kept_by_content(reading, images, prepare_image, reading.cache.images):
-        kept[one.image.path] = result
-    return kept
-
-
-def _images_among(reading: _Reading, files: Iterable[ExportFile]) -> Iterator[ContentImage]:
-    """Every image with its hash; whatever else there is goes into the export's contents."""
-    outcomes = reading.pool.in_order(examine, files, partial(_known_file, reading.journal))
+def _images_among(
+    reading: _Reading, files: Iterable[ExportFile], journal: FileJournal
+) -> Iterator[ContentImage]:
+    """Every image with its hash; whatever else there is goes into the contents."""
+    outcomes = reading.pool.in_order(examine, files, partial(_known_file, journal))
     for number, outcome in enumerate(outcomes, start=1):
-        reading.take(outcome)
+        reading.take(outcome, journal)
         if outcome.given.path.name == LABELS_NAME:
             for line in read_labels(outcome.given.path):
                 reading.contents.take(line)
         if isinstance(outcome.made, Examined) and outcome.made.image is not None:
             yield ContentImage(outcome.made.image, outcome.made.content)
         if number % FILES_BETWEEN_SYNCS == 0:
-            reading.sync()
+            reading.cache.sync()
+            journal.sync()
 
 
 def _known_file(journal: FileJournal, file: ExportFile) -> Examined | None:
@@ -191,8 +201,12 @@ def _known_file(journal: FileJournal, file: ExportFile) -> Examined | None:
     return Examined(file) if file.path.name == LABELS_NAME else journal.take(file)
 
 
-def _read_masks(reading: _Reading, images: Iterable[ExportedImage]) -> dict[Path, Kept]:
-    """The mask of every image that has one; it needs the image's size, so it comes after."""
+def _read_masks(
+    reading: _Reading, images: Sequence[ExportedImage], console: Console
+) -> dict[Path, Kept]:
+    """The mask of every given image; it needs the image's size, so it comes after."""
+    if not images:
+        return {}
     content_of = reading.content_of
     wanted = (
         ContentImage(
@@ -200,8 +214,10 @@ def _read_masks(reading: _Reading, images: Iterable[ExportedImage]) -> dict[Path
         )
         for image in images
     )
-    masks = _kept_by_content(reading, wanted, prepare_mask, reading.cache.masks)
-    return {one.image.path: result for one, result in masks}
+    with Progress(console=console) as progress:
+        track = progress.track(wanted, description="masks", total=len(images))
+        masks = _kept_by_content(reading, track, prepare_mask, reading.cache.masks)
+        return {one.image.path: result for one, result in masks}
 
 
 def _kept_by_content(
@@ -226,53 +242,3 @@ def _kept_by_content(
                 yield outcome.given, Kept(content, None, prepared.problem)
             case None:
                 yield outcome.given, Kept(content, None, PROCESS_DIED)
-
-
-def _part_of(index: ExportIndex, images: dict[Path, Kept], masks: dict[Path, Kept]) -> _Part:
-    """The images that were read, with their masks; what was not read is a problem."""
-    part = _Part(problems=[_problem(path, reason) for path, reason in index.unreadable])
-    for image in index.images:
-        kept, mask = images[image.path], masks.get(image.path)
-        if kept.row is None:
-            part.problems.append(_problem(image.path, kept.problem))
-            continue
-        if mask is not None and mask.row is None:
-            path = image.mask_paths[0]
-            part.problems.append(_problem(path, mask.problem.removeprefix(f"{path} ")))
-        mask_row = NO_ROW if mask is None or mask.row is None else mask.row
-        part.records.append(_record_of(image, has_mask=mask_row != NO_ROW))
-        part.image_rows.append(kept.row)
-        part.mask_rows.append(mask_row)
-    return part
-
-
-def _problem(path: Path, reason: str) -> tuple[str, str]:
-    """Both as they can be printed: a file's name need not be Unicode."""
-    return _printable(str(path)), _printable(reason)
-
-
-def _printable(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _record_of(image: ExportedImage, *, has_mask: bool) -> ImageRecord:
-    return ImageRecord(
-        sop_instance_uid=image.sop_instance_uid,
-        path=str(image.path),
-        mask_paths=tuple(map(str, image.mask_paths)),
-        patient=image.patient,
-        label=image.label,
-        split=image.split,
-        has_mask=has_mask,
-        source=image.source,
-        view=image.view,
-        sex=image.sex,
-        age_years=image.age_years,
-        manufacturer=image.manufacturer,
-        station=image.station,
-        sender=image.sender,
-        rows=image.rows,
-        columns=image.columns,
-        patient_orientation=image.patient_orientation,
-        pixel_spacing_mm=image.pixel_spacing_mm,
-    )

@@ -104,11 +104,7 @@ def main(
     keep_freed_memory()
     messages = Console(stderr=True)
     with problems_explained(messages):
-        table = load_exports(data, cache)
-        for path, reason in table.problems:
-            messages.print(
-                f"left out {path}: {reason}", soft_wrap=True, highlight=False, markup=False
-            )
+        table = load_exports(data, cache, console=messages)
         if split is None and any(record.split == "train" for record in table.records):
             messages.print(
                 "[yellow]warning: without --split the train split is scored too, which a model may "

@@ -4,6 +4,7 @@
 
     RUN/config.json    every hyperparameter
     RUN/splits.csv     what each image was used for (``model.split_file``)
+    RUN/problems.csv   what of the exports could not be used (``model.problems``)
     RUN/metrics.csv    one row a validation
     RUN/tensorboard/   the same figures as scalars
     RUN/state/         everything needed to go on (``model.run_state``)

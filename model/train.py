@@ -66,13 +66,14 @@ def main(
 ) -> None:
     """Train MultiMix from archive exports."""
     keep_freed_memory()
-    console = Console(quiet=os.environ.get("RANK", "0") != "0")
+    is_first = os.environ.get("RANK", "0") == "0"
+    console, messages = Console(quiet=not is_first), Console(stderr=True, quiet=not is_first)
     budgets = {"labels": labels, "masks": masks, "seed": seed}
     overrides = (
         *(set_ or ()),
         *(f"{name}={value}" for name, value in budgets.items() if value is not None),
     )
-    with problems_explained(console):
+    with problems_explained(Console(stderr=True)):  # every process tells why it ends
         settings = (
             settings_to_resume(out, preset, model, config, overrides)
             if resume
@@ -80,11 +81,7 @@ def main(
         )
         console.print(settings.model_dump())
         with joined_ranks(chosen_device(device)) as ranks:
-            table = after_the_first(partial(load_exports, data, cache), ranks)
-            for path, reason in table.problems:
-                console.print(
-                    f"left out {path}: {reason}", soft_wrap=True, highlight=False, markup=False
-                )
+            table = after_the_first(partial(load_exports, data, cache, console=messages), ranks)
             train(
                 table,
                 settings,

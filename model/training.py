@@ -24,6 +24,7 @@ from model.distributed import (
 )
 from model.image_table import ImageTable
 from model.learner import Learner, learning_rate_at, new_learner, take_step
+from model.problems import write_problems
 from model.progress import step_reports
 from model.run_folder import (
     drop_rows_after,
@@ -197,6 +198,7 @@ def begun(run: Run, began_with: dict[str, Any]) -> TrainingState:
     if run.ranks.is_first:
         write_config(run.out, run.config)
         write_splits(run.out, run.table.records, run.pools)
+        write_problems(run.out, run.table.problems)
     return TrainingState(training_data_sha256=run.card.training_data_sha256, began_with=began_with)
 
 
@@ -209,11 +211,13 @@ def resumed(run: Run, learner: Learner) -> TrainingState:
     state = read_state(run.out / "state", learner)
     if state.training_data_sha256 not in ("", run.card.training_data_sha256):
         raise TrainingError(
-            f"the training data is not what the run in {run.out} began with; start another run"
+            f"the training data is not what the run in {run.out} began with, or an earlier version "
+            "that read films in another order began it; start another run"
         )
     require_same_splits(run.out, run.table.records, run.pools)
     if run.ranks.is_first:
         drop_rows_after(run.out / "metrics.csv", state.step)
+        write_problems(run.out, run.table.problems)
     return state
 
 

@@ -1,6 +1,9 @@
 import csv
 import os
 import shutil
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -115,8 +118,8 @@ def test_what_is_damaged_in_the_cache_is_read_again(export, tmp_path, damage):
 
 def first_images(export):
     """Network inputs in the order of the table, made without any cache."""
-    paths = sorted(export.rglob("image.dcm"))
-    return np.stack([network_image(decode(dcmread(path)), 256) for path in paths])
+    films = sorted(map(dcmread, export.rglob("image.dcm")), key=lambda film: film.SOPInstanceUID)
+    return np.stack([network_image(decode(film), 256) for film in films])
 
 
 def test_an_unreadable_image_ends_in_the_problems_and_not_in_a_crash(export, tmp_path):
@@ -129,7 +132,11 @@ def test_an_unreadable_image_ends_in_the_problems_and_not_in_a_crash(export, tmp
         table = load(export, cache=tmp_path / "cache")
         assert len(table.records) == COUNT - 1
         assert uid not in {record.sop_instance_uid for record in table.records}
-        assert [problem[0] for problem in table.problems] == [str(path)]
+        assert dict(table.problems) == {
+            str(path): "the file is shorter than its pixel data; it was truncated",
+            str(path.with_name("lungs.dcm")): "a mask without a readable image",
+            str(export / "labels.csv"): "1 of its lines name no readable image",
+        }
 
 
 def test_an_image_whose_mask_cannot_be_read_stays_without_it(export, tmp_path):
@@ -158,10 +165,93 @@ def other_clinic(number):
 def test_several_exports_become_one_table(export, tmp_path):
     second = write_export(tmp_path / "second", 2, other_clinic)
     table = load(export, second, cache=tmp_path / "cache")
-    assert [r.source for r in table.records] == ["Clinic"] * COUNT + ["Other"] * 2
+    assert Counter(r.source for r in table.records) == {"Clinic": COUNT, "Other": 2}
     alone = load(second, cache=tmp_path / "cache")
-    assert np.array_equal(table.images[COUNT:], alone.images)
-    assert np.array_equal(table.masks[COUNT:], alone.masks)
+    rows = [row_of(table, record.sop_instance_uid) for record in alone.records]
+    assert np.array_equal(table.images[rows], alone.images)
+    assert np.array_equal(table.masks[rows], alone.masks)
+
+
+def test_the_order_of_the_exports_changes_neither_rows_nor_hash(export, tmp_path):
+    second = write_export(tmp_path / "second", 2, other_clinic)
+    one, other = (
+        load(*exports, cache=tmp_path / "cache") for exports in ((export, second), (second, export))
+    )
+    assert one.records == other.records
+    everything = range(len(one.records))
+    assert one.content_hash(everything) == other.content_hash(everything)
+
+
+def test_an_export_that_is_named_again_or_lies_within_another_is_read_once(export, tmp_path):
+    alone = load(export, cache=tmp_path / "cache")
+    within = next(path for path in export.iterdir() if path.is_dir())
+    for exports in ((export, within), (within, export), (export, export / ".." / export.name)):
+        table = load(*exports, cache=tmp_path / "cache")
+        assert table.records == alone.records
+        ((path, reason),) = table.problems
+        assert path == str(next(one for one in exports if one != export))
+        assert "is read once" in reason
+
+
+def test_a_film_that_two_exports_hold_counts_once_and_is_a_problem(export, tmp_path):
+    copied = shutil.copytree(export, tmp_path / "copied")
+    alone = load(export, cache=tmp_path / "cache")
+    table = load(export, copied, cache=tmp_path / "cache")
+    assert [r.sop_instance_uid for r in table.records] == [
+        r.sop_instance_uid for r in alone.records
+    ]
+    assert {r.path for r in table.records} == {r.path for r in alone.records}
+    assert np.array_equal(table.masks, alone.masks)
+    assert {Path(path) for path, _ in table.problems} == {*copied.rglob("image.dcm")}
+    assert {reason for _, reason in table.problems} == {
+        "its SOP Instance UID stands in another file too"
+    }
+
+
+def taken_apart(export, annotations):
+    """Move masks and labels of an export elsewhere."""
+    annotations.mkdir()
+    for path in export.rglob("lungs.dcm"):
+        path.rename(annotations / f"{path.parent.name}.dcm")
+    (export / "labels.csv").rename(annotations / "labels.csv")
+    return annotations
+
+
+@pytest.mark.parametrize("images_first", [True, False])
+def test_masks_and_labels_may_lie_in_another_export_than_their_images(
+    export, tmp_path, images_first
+):
+    together = load(export, cache=tmp_path / "cache")
+    annotations = taken_apart(export, tmp_path / "annotations")
+    exports = (export, annotations) if images_first else (annotations, export)
+    table = load(*exports, cache=tmp_path / "cache")
+    assert table.problems == ()
+    for apart, beside in zip(table.records, together.records, strict=True):
+        assert replace(apart, mask_paths=()) == replace(beside, mask_paths=())
+    assert np.array_equal(table.masks, together.masks)
+
+
+def test_masks_and_labels_without_an_image_are_problems(export, tmp_path):
+    second = write_export(tmp_path / "second", 2, other_clinic)
+    annotations = taken_apart(second, tmp_path / "annotations")
+    table = load(export, annotations, cache=tmp_path / "cache")
+    assert len(table.records) == COUNT
+    expected = {
+        (str(path), "a mask without a readable image") for path in annotations.glob("*.dcm")
+    } | {(str(annotations / "labels.csv"), "2 of its lines name no readable image")}
+    assert len(expected) == 2
+    assert {*table.problems} == expected
+
+
+def test_what_could_not_be_used_is_told_to_whoever_reads_an_export(export, tmp_path, capfd):
+    broken = export / "[bold]broken.dcm"
+    broken.write_bytes(b"\0" * 128 + b"DICM" + b"\xff" * 64)
+    table = load(export, cache=tmp_path / "cache")
+    ((path, reason),) = table.problems
+    assert path == str(broken)
+    said = capfd.readouterr()
+    assert f"left out {broken}: {reason}\n" in said.err
+    assert "left out" not in said.out
 
 
 def test_a_patient_in_two_splits_is_refused(tmp_path):

@@ -4,8 +4,10 @@ import json
 import os
 import re
 import signal
+import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -100,6 +102,7 @@ def test_signal_handlers_are_put_back(table, tmp_path):
 LONG = ('stages=[{"side":32,"steps":100000}]', "validate_every=100000")
 LONG_RUN = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 from model.training import train
 from tests.model.films import film_table
@@ -375,6 +378,20 @@ def test_a_resumed_run_keeps_the_version_of_its_model(tmp_path):
     assert command_line(*common, "--resume").exit_code == 0
     assert steps_done(tmp_path / "run") == 6
     assert read_card(tmp_path / "run" / "model").version == "5"
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_keeps_the_problems_of_its_exports_for_its_owner_alone(table, tmp_path, resume):
+    settings = short("paper", 'stages=[{"side":32,"steps":1}]')
+    path = tmp_path / "problems.csv"
+    if resume:
+        run(table, settings, tmp_path)
+        path.chmod(0o644)
+    broken = replace(table, problems=(("/export/Doe, J.dcm", "truncated"),))
+    run(broken, settings, tmp_path, resume=resume)
+    lines = list(csv.reader(path.read_text().splitlines()))
+    assert lines == [["path", "reason"], ["/export/Doe, J.dcm", "truncated"]]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_a_run_keeps_its_splits_and_goes_on_with_no_others(table, tmp_path):

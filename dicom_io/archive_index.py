@@ -26,6 +26,7 @@ from dicom_io.reported_labels import reported_labels
 
 LABELS_NAME: Final = "labels.csv"
 LABELS: Final = ("normal", "pneumonia")
+SPLITS: Final = ("train", "val", "test")
 LABEL_COLUMNS: Final = ("SOPInstanceUID", "label", "split")
 
 
@@ -120,14 +121,20 @@ class ExportContents:
             case ExportedMask():
                 self.masks.append(item)
             case ExportedLabel():
-                known = self.labels.setdefault(item.sop_instance_uid, item)
-                if (known.label, known.split) != (item.label, item.split):
-                    uid = item.sop_instance_uid
-                    self._complain(item.table, f"{uid} has another label or split elsewhere")
+                self._take_label(item)
             case ExportedReport():
                 self.reports.setdefault(item.sop_instance_uid, item)
             case Unreadable():
                 self._complain(item.path, item.reason)
+
+    def _take_label(self, item: ExportedLabel) -> None:
+        """Label and split may stand in different lines; what is empty excludes nothing."""
+        uid = item.sop_instance_uid
+        known = self.labels.get(uid, item)
+        label, split = known.label or item.label, known.split or item.split
+        self.labels[uid] = replace(known, label=label, split=split)
+        if (item.label or label, item.split or split) != (label, split):
+            self._complain(item.table, f"{uid} has another label or split elsewhere")
 
     def _complain(self, path: Path, reason: str) -> None:
         self.unreadable.append((path, reason))
@@ -172,15 +179,30 @@ def read_labels(path: Path) -> Iterator[ExportedLabel | Unreadable]:
                 yield Unreadable(path, f"lacks the columns {', '.join(missing)}")
                 return
             for record in reader:
-                yield _label_of(record, path, reader.line_num)
+                yield from _label_of(record, path, reader.line_num)
     except (OSError, UnicodeDecodeError, csv.Error) as cause:
         yield Unreadable(path, f"not readable as a table: {type(cause).__name__}")
 
 
-def _label_of(record: dict[str, str | None], path: Path, line: int) -> ExportedLabel | Unreadable:
+def _label_of(
+    record: dict[str, str | None], path: Path, line: int
+) -> Iterator[ExportedLabel | Unreadable]:
+    """One line, and what is wrong with it.
+
+    An unknown label is left out. An unknown split stays as it is: it may be a test split spelled
+    in another way, whose films must not be trained on.
+    """
     uid, label, split = ((record[name] or "").strip() for name in LABEL_COLUMNS)
+    label, split = label.lower(), split.lower()
     if not uid:
-        return Unreadable(path, f"line {line} has no SOP Instance UID")
-    if label.lower() not in ("", *LABELS):
-        return Unreadable(path, f"line {line}: the label is none of {', '.join(LABELS)}")
-    return ExportedLabel(uid, label.lower() or None, split or None, path)
+        yield Unreadable(path, f"line {line} has no SOP Instance UID")
+        return
+    if label not in ("", *LABELS):
+        yield Unreadable(path, f"line {line}: the label is none of {', '.join(LABELS)}")
+        label = ""
+    if split not in ("", *SPLITS):
+        yield Unreadable(
+            path,
+            f"line {line}: the split is none of {', '.join(SPLITS)}; the film is not trained on",
+        )
+    yield ExportedLabel(uid, label or None, split or None, path)

@@ -130,6 +130,44 @@ def test_labels_may_stand_in_several_tables_and_one_bad_line_spoils_only_itself(
     assert len(index.unreadable) == 3
 
 
+def test_a_split_is_known_however_it_is_written_and_an_unknown_one_is_told_and_kept_away(
+    tmp_path: Path,
+) -> None:
+    words = ("Train", " TEST ", "val", "", "Training")
+    for number, _ in enumerate(words):
+        write(film(SOPInstanceUID=f"1.2.{number}"), tmp_path / f"film-{number}")
+    lines = (f"1.2.{number},normal,{word}\n" for number, word in enumerate(words))
+    (tmp_path / "labels.csv").write_text("SOPInstanceUID,label,split\n" + "".join(lines))
+    index = index_export(tmp_path)
+    assert [image.split for image in index.images] == ["train", "test", "val", None, "training"]
+    assert {image.label for image in index.images} == {"normal"}
+    ((_, reason),) = index.unreadable
+    assert "line 6" in reason
+    assert "train, val, test" in reason
+    assert "not trained on" in reason
+
+
+def test_an_unknown_label_costs_the_label_and_not_the_split(tmp_path: Path) -> None:
+    write(film(SOPInstanceUID="1.2.1"), tmp_path / "film")
+    (tmp_path / "labels.csv").write_text("SOPInstanceUID,label,split\n1.2.1,tumour,test\n")
+    index = index_export(tmp_path)
+    assert [(image.label, image.split) for image in index.images] == [(None, "test")]
+    assert "normal, pneumonia" in reasons(index)["labels.csv"]
+
+
+@pytest.mark.parametrize("split_first", [True, False])
+def test_label_and_split_may_stand_in_different_tables(tmp_path: Path, split_first: bool) -> None:
+    write(film(SOPInstanceUID="1.2.1"), tmp_path / "film")
+    for folder, has_split in (("1", split_first), ("2", not split_first)):
+        (tmp_path / folder).mkdir()
+        line = "1.2.1,,test" if has_split else "1.2.1,normal,"
+        table = tmp_path / folder / "labels.csv"
+        table.write_text(f"SOPInstanceUID,label,split\n{line}\n")
+    index = index_export(tmp_path)
+    assert [(image.label, image.split) for image in index.images] == [("normal", "test")]
+    assert index.is_sound
+
+
 def test_two_labels_for_one_image_are_reported(tmp_path: Path) -> None:
     write(film(SOPInstanceUID="1.2.1"), tmp_path / "film")
     (tmp_path / "labels.csv").write_text(

@@ -52,9 +52,11 @@ def warn_of_copies(
         for copy in copies[:NAMED]
     )
     console.print(
-        f"[yellow]warning: {len(copies)} of {len(scored)} films that are held out or of another "
+        f"warning: {len(copies)} of {len(scored)} films that are held out or of another "
         f"split hold the very pixels of one that is learnt from, under another patient ({named}"
-        f"{', …' if len(copies) > NAMED else ''}); figures on them flatter the model[/yellow]",
+        f"{', …' if len(copies) > NAMED else ''}); figures on them flatter the model",
+        style="yellow",
+        markup=False,
         soft_wrap=True,
     )
 

@@ -48,7 +48,7 @@ def figure_table(report: dict[str, Any]) -> Table:
     """Every figure of all images that is a number, and trivial features beside them."""
     fitted_on = report["shortcuts_fitted_on"]
     table = Table(
-        title=f"{report['model']}, split {report['split'] or 'all'}",
+        title=escape(f"{report['model']}, split {report['split'] or 'all'}"),
         caption=f"shortcut_auroc: a regression on trivial features, fitted on {fitted_on}"
         if fitted_on
         else None,

@@ -78,6 +78,8 @@ def open_cache(cache_folder: Path, console: Console) -> Iterator[ExportCache]:
     try:
         cache_folder.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+        if folder.stat().st_uid == os.geteuid():  # it may be of a version that left it open to all
+            folder.chmod(PRIVATE_FOLDER)
         with (
             _alone_in(folder, console),
             closing(RowStore(folder, "images", _ROW_SHAPE)) as images,
@@ -100,7 +102,9 @@ def _alone_in(folder: Path, console: Console) -> Iterator[None]:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             console.print(
-                f"waiting for another process that reads exports into {folder}", soft_wrap=True
+                f"waiting for another process that reads exports into {folder}",
+                markup=False,
+                soft_wrap=True,
             )
             fcntl.lockf(lock, fcntl.LOCK_EX)
         yield

@@ -265,7 +265,9 @@ def main(
             soft_wrap=True,
         )
     console.print(
-        f"{folder}\nserve it with MULTIMIX_MODEL_DIRECTORY={folder.absolute()}", soft_wrap=True
+        f"{folder}\nserve it with MULTIMIX_MODEL_DIRECTORY={folder.absolute()}",
+        markup=False,
+        soft_wrap=True,
     )
 
 

@@ -265,7 +265,7 @@ def main(
         path = write_report(
             run, load_exports(data, cache), split=split, device=chosen_device(device)
         )
-    console.print(f"{path}", soft_wrap=True)
+    console.print(f"{path}", markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

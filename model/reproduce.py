@@ -130,7 +130,7 @@ def main(
             other=load_exports(cross, cache) if cross else None,
             console=console,
         )
-    console.print(f"{out / 'table.md'}", highlight=False, soft_wrap=True)
+    console.print(f"{out / 'table.md'}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _budgets_as_settings(cell: Cell) -> tuple[str, str]:

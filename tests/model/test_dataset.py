@@ -1,6 +1,7 @@
 import csv
 import os
 import shutil
+import stat
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -241,6 +242,21 @@ def test_masks_and_labels_without_an_image_are_problems(export, tmp_path):
     } | {(str(annotations / "labels.csv"), "2 of its lines name no readable image")}
     assert len(expected) == 2
     assert {*table.problems} == expected
+
+
+def test_a_folder_whose_name_looks_like_markup_is_read_as_any_other(export, tmp_path, capfd):
+    odd = export.rename(tmp_path / "[bold]1.2")
+    assert len(load(odd, cache=tmp_path / "cache").records) == COUNT
+    assert "reading [bold]1.2 " in capfd.readouterr().err
+
+
+def test_a_cache_that_was_open_to_all_is_closed_to_them(export, tmp_path):
+    cache = tmp_path / "cache"
+    load(export, cache=cache)
+    (folder,) = cache.iterdir()
+    folder.chmod(0o755)
+    load(export, cache=cache)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
 def test_what_could_not_be_used_is_told_to_whoever_reads_an_export(export, tmp_path, capfd):

@@ -84,5 +84,9 @@ def test_what_holds_films_or_patient_ids_is_its_owners_alone(run: tuple[Path, st
     folder, _ = run
     cached = files(folder / "cache")
     assert any(b"CANARY-3" in path.read_bytes() for path in cached)
-    private = [*cached, *(path.parent for path in cached), folder / "run" / "report.html"]
+    private = [
+        *cached,
+        *(path.parent for path in cached),
+        *(folder / "run" / name for name in ("report.html", "problems.csv")),
+    ]
     assert [path for path in private if stat.S_IMODE(path.stat().st_mode) & 0o077] == []

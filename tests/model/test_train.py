@@ -313,6 +313,14 @@ def test_the_command_line_says_what_is_wrong_and_fails(tmp_path):
     assert "there is no run" in nothing.output
 
 
+def test_a_process_that_is_not_the_first_tells_why_it_ends_and_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    ended = command_line("--data", tmp_path / "none", "--out", tmp_path / "run")
+    assert ended.exit_code == 1
+    assert ended.stderr == f"{tmp_path / 'none'} is no folder; --data takes an archive export\n"
+    assert ended.stdout == ""
+
+
 def test_an_archive_export_becomes_a_model_on_the_command_line(tmp_path):
     export = write_export(tmp_path, 12)
     options = (

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from dicom_io.errors import TrainingError
 from model.config import Tasks, TrainingConfig
 from model.image_table import ImageRecord
+from model.network import CLASSES
 
 
 @dataclass(frozen=True)
@@ -103,10 +104,18 @@ def require_annotations(pools: Pools, tasks: Tasks) -> None:
     """Refuse a run that has a task but nothing to learn it from.
 
     Raises:
-        TrainingError: a task has no annotated training row; the message names a model without it.
+        TrainingError: a task has no annotated training row, or the labels are all of one class;
+            the message names a model without the task.
     """
     if tasks.classify and not pools.labelled:
         raise TrainingError("no training row has a usable label; --model unet needs none")
+    classes = {pools.classes[row] for row in pools.labelled}
+    if tasks.classify and len(classes) < len(CLASSES):
+        raise TrainingError(
+            f"every label to learn from is {CLASSES[classes.pop()]}, so there is nothing to tell "
+            "it from; label films of both classes, raise --labels, or take --model unet, which "
+            "needs none"
+        )
     if tasks.segment and not pools.masked:
         raise TrainingError("no training row has a lung mask; --model encssl needs none")
 
@@ -181,7 +190,7 @@ def without_one_class_labels(records: Sequence[ImageRecord]) -> list[ImageRecord
 def _stratified(
     rows: Sequence[int], records: Sequence[ImageRecord], budget: int | None
 ) -> list[int]:
-    """The first ``budget`` rows with the classes in the proportion of all rows, nested."""
+    """The first ``budget`` rows, nested: one of each class, then in the proportion of all rows."""
     if budget is None or budget >= len(rows):
         return list(rows)
     shares = Counter(records[row].class_index for row in rows)
@@ -192,8 +201,8 @@ def _stratified(
     for row in rows:
         seen[records[row].class_index] += 1
         rank = (seen[records[row].class_index] - 0.5) / shares[records[row].class_index]
-        ranked.append((rank, row))
-    return [row for _, row in sorted(ranked)[:budget]]
+        ranked.append((seen[records[row].class_index] > 1, rank, row))
+    return [row for *_, row in sorted(ranked)[:budget]]
 
 
 def _share_of(text: str) -> float:

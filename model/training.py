@@ -22,6 +22,7 @@ from model.distributed import (
     require_divisible,
     require_same_data,
 )
+from model.division_remarks import tell_division
 from model.image_table import ImageTable
 from model.learner import Learner, learning_rate_at, new_learner, take_step
 from model.problems import write_problems
@@ -173,10 +174,7 @@ def prepare(
     streams = make_streams(table.records, pools, config)
     card = first_card(version, table, streams.rows, config)
     require_same_data(card.training_data_sha256, ranks, device)
-    console.print(
-        f"{len(pools.labelled)} labelled, {len(pools.masked)} with masks, "
-        f"{len(pools.unlabelled)} to learn from unlabelled, {len(pools.validation)} held out"
-    )
+    tell_division(table.records, pools, config.tasks, console)
     if ranks.is_first:
         elsewhere = set(range(len(table.records))) - {*streams.rows, *pools.unlabelled}
         warn_of_copies(table, streams.rows, sorted(elsewhere), console)

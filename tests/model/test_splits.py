@@ -114,6 +114,24 @@ def test_a_budget_keeps_the_proportion_of_the_classes():
     assert counts[0] == pytest.approx(30, abs=2)
 
 
+@pytest.mark.parametrize("rare", ["normal", "pneumonia"])
+def test_a_budget_has_both_classes_however_rare_one_is_and_stays_nested(rare):
+    common = "normal" if rare == "pneumonia" else "pneumonia"
+    rows = [
+        replace(row, label=common if number % 25 else rare)
+        for number, row in enumerate(records(1000, images_a_patient=1))
+    ]
+    for seed in range(3):
+        budgets = [pools_of(rows, labels=n, seed=seed) for n in (2, 10, 100, 500)]
+        of_rare = [sum(rows[row].label == rare for row in p.labelled) for p in budgets]
+        assert of_rare[:2] == [1, 1]
+        assert of_rare[2] == pytest.approx(4, abs=1)
+        assert of_rare[3] == pytest.approx(20, abs=2)
+        assert [len(p.labelled) for p in budgets] == [2, 10, 100, 500]
+        for small, large in pairwise(budgets):
+            assert set(small.labelled) <= set(large.labelled)
+
+
 def test_the_budget_hides_labels_but_not_images():
     pools = pools_of(records(400), labels=10, masks=10)
     assert len(pools.unlabelled) > 250
@@ -180,5 +198,10 @@ def test_a_task_without_annotations_is_refused_with_a_model_that_fits():
         require_annotations(unmasked, TABLE_MODELS["multimix"])
     with pytest.raises(TrainingError, match="unet"):
         require_annotations(unlabelled, TABLE_MODELS["multimix"])
+    with pytest.raises(TrainingError, match="every label to learn from is pneumonia"):
+        require_annotations(pools_of(records(label="pneumonia")), TABLE_MODELS["multimix"])
+    with pytest.raises(TrainingError, match="raise --labels"):
+        require_annotations(pools_of(records(), labels=1), TABLE_MODELS["enc"])
+    require_annotations(pools_of(records(label="pneumonia")), TABLE_MODELS["unet"])
     require_annotations(unmasked, TABLE_MODELS["encssl"])
     require_annotations(unlabelled, TABLE_MODELS["unet"])

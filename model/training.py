@@ -149,7 +149,8 @@ def train(
                 run.console.print(f"{stop.value}, at step {state.step}; --resume goes on from here")
                 break
         else:
-            run.console.print(f"{how_it_ended(config, state)}; the model is in {out / 'model'}")
+            ended = f"{how_it_ended(config, state)}; the model is in {out / 'model'}"
+            run.console.print(ended, markup=False, soft_wrap=True)
     return read_card(out / "model") if (out / "model" / CARD_FILE).exists() else None
 
 

@@ -141,9 +141,8 @@ def test_a_run_whose_films_had_another_order_and_division_is_reported_on_as_it_w
     pools = divide(films.records, labels=None, masks=None, validation_share=0.45, seed=7)
     config = read_config(out)
     rows = make_streams(films.records, pools, config).rows
-    keep_model(
-        out, read_model(out / "model")[0], films, pools, first_card("1", films, rows, config), {}
-    )
+    card = first_card("1", films, rows, config)
+    keep_model(out, read_model(out / "model")[0], films, pools, card, {}, 256)
     write_splits(out, films.records, pools)
     order = np.arange(len(films.records))[::-1]
     reordered = ImageTable(

@@ -19,7 +19,8 @@ from model.network import MultiMixNetwork, NetworkShape
 from model.predictor import Predictor
 from model.register import register
 from model.run_folder import write_config
-from model.splits import divide
+from model.splits import divide, divide_as_configured
+from model.streams import make_streams
 from tests.model.films import draw_film, record
 
 SIDE = 64
@@ -190,9 +191,17 @@ def test_the_shipped_model_refuses_photographs_and_noise(shipped):
 
 def test_a_registered_model_refuses_by_its_gate(tmp_path, network):
     table = table_of(film_images(320))
-    card = ModelCard(version="0", network={}, input_side=SIDE)
+    config = TrainingConfig(validation_share=0.2)
+    pools = divide_as_configured(table.records, config)
+    learnt = make_streams(table.records, pools, config).rows
+    card = ModelCard(
+        version="0",
+        network={},
+        input_side=SIDE,
+        training_data_sha256=table.content_hash(learnt),
+    )
     write_model(tmp_path / "run" / "model", network, card)
-    write_config(tmp_path / "run", TrainingConfig(validation_share=0.2))
+    write_config(tmp_path / "run", config)
     folder = register(tmp_path / "run", table, {}, tmp_path / "models", "1.0.0")
     predictor = Predictor.load(folder)
     film_hw = film_images(1, first=5000)[0]

@@ -54,8 +54,8 @@ class NetworkShape:
     Attributes:
         channels: channels of the five encoder blocks, finest first.
         dropout: element-wise dropout at the end of each block.
-        encoder_norm: ``instance`` without affine parameters (the paper) or ``group`` with them;
-            instance norm before global pooling removes what the classifier lives on.
+        encoder_norm: ``instance`` without affine parameters (the paper) or ``group`` with them.
+            Instance norm takes out how strong a channel is in a film as a whole.
         residual: add a 1x1 shortcut around each encoder block.
         local_contrast: let the encoder see local contrast instead of brightness
             (``model.local_contrast``).

@@ -1,7 +1,7 @@
 """One run of a reproduction: taken over from an earlier start or trained, then scored."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,40 +32,63 @@ from model.training import is_finished, train
 CLOCK_SECONDS: Final = 1.0
 
 
-def kept_or_trained(
-    cell: Cell,
-    config: TrainingConfig,
-    folder: Path,
-    learnt: ImageTable,
-    minutes: float | None,
-    device: str,
-    console: Console,
-) -> Result:
+@dataclass(frozen=True)
+class GridRun:
+    """One run of a grid, as it is asked for.
+
+    Attributes:
+        cell: its row of the table.
+        config: its settings.
+        folder: its folder.
+        minutes: its time limit, of all starts together; None for none.
+        device: torch device that trains and scores.
+    """
+
+    cell: Cell
+    config: TrainingConfig
+    folder: Path
+    minutes: float | None
+    device: str
+
+    @property
+    def name(self) -> str:
+        """For messages: ``multimix-100-labels-10-masks, seed 1``."""
+        return f"{self.cell.name}, seed {self.config.seed}"
+
+    def is_unfinished(self, state: TrainingState) -> bool:
+        """Whether it was stopped from outside: with steps, time and patience left."""
+        has_time = self.minutes is None or state.seconds < self.minutes * 60 - CLOCK_SECONDS
+        return has_time and not is_finished(self.config, state)
+
+    def minutes_left(self, begun: TrainingState | None) -> float | None:
+        """Of the time limit, after what earlier starts took."""
+        if self.minutes is None or begun is None:
+            return self.minutes
+        return max(0.0, self.minutes - begun.seconds / 60)
+
+
+def kept_or_trained(run: GridRun, learnt: ImageTable, console: Console) -> Result:
     """The result of an earlier start, or of a training now, which has no figures yet.
 
     Args:
-        cell: the run's row of the table.
-        config: its settings.
-        folder: its folder.
+        run: what is asked for.
         learnt: images to learn from.
-        minutes: its time limit, of all starts together; None for none.
-        device: torch device.
         console: where progress goes.
 
     Raises:
         TrainingError: the folder holds a run with other settings, of other data or of another time
             limit, or the training failed, was stopped, or ended before it had a model.
     """
-    pools = divide_as_configured(learnt.records, config)
-    learnt_sha256 = hash_of_learnt(learnt, pools, config)
-    kept = read_result(folder, cell, config)
+    pools = divide_as_configured(learnt.records, run.config)
+    learnt_sha256 = hash_of_learnt(learnt, pools, run.config)
+    kept = read_result(run.folder, run.cell, run.config)
     if kept is not None:
-        require_same_training(folder, kept, learnt_sha256, minutes)
+        require_same_training(run.folder, kept, learnt_sha256, run.minutes)
         return kept
-    state = _trained(cell, config, folder, learnt, minutes, device, console)
+    state = _trained(run, learnt, console)
     return Result(
-        cell=cell,
-        config=config,
+        cell=run.cell,
+        config=run.config,
         seconds=state.seconds,
         steps=state.step,
         figures={},
@@ -73,66 +96,51 @@ def kept_or_trained(
         masked=len(pools.masked),
         held_out_labels=sum(pools.classes[row] >= 0 for row in pools.validation),
         learnt_sha256=learnt_sha256,
-        minutes=minutes,
+        minutes=run.minutes,
     )
 
 
-def _trained(
-    cell: Cell,
-    config: TrainingConfig,
-    folder: Path,
-    learnt: ImageTable,
-    minutes: float | None,
-    device: str,
-    console: Console,
-) -> TrainingState:
+def _trained(run: GridRun, learnt: ImageTable, console: Console) -> TrainingState:
     """Train a run to its end, from where it was stopped if it was.
 
     Raises:
         TrainingError: see ``kept_or_trained``.
     """
+    folder, config = run.folder, run.config
     begun = read_progress(folder / "state") if (folder / "state").exists() else None
     if begun is not None:
         require_same_settings(folder, read_config(folder), config)
-    if begun is not None and not is_unfinished(config, begun, minutes):
+    if begun is not None and not run.is_unfinished(begun):
         # It ended before it was scored: not a step more, but the same checks as for one.
         pools = pools_of_run(folder, learnt.records, config)
         learnt_rows(folder, learnt, pools, config, begun.training_data_sha256)
     else:
-        spent = 0.0 if begun is None else begun.seconds / 60
         train(
             learnt,
             config,
             folder,
             version="0",
             resume=begun is not None,
-            device=device,
-            minutes=None if minutes is None else max(0.0, minutes - spent),
+            device=run.device,
+            minutes=run.minutes_left(begun),
             console=console,
         )
     state = read_progress(folder / "state")
-    if is_unfinished(config, state, minutes):
+    if run.is_unfinished(state):
         raise TrainingError(
-            f"stopped at step {state.step} of {config.total_steps} of {cell.name}, seed "
-            f"{config.seed}; the same command goes on from there"
+            f"stopped at step {state.step} of {config.total_steps} of {run.name}; the same command "
+            "goes on from there"
         )
     if state.step <= config.warm_up_steps:
         raise TrainingError(
-            f"the time limit ended {cell.name}, seed {config.seed}, at step {state.step} of the "
-            f"{config.warm_up_steps} of its self-supervised warm-up, so there is no model to score;"
-            " the same command with more --minutes goes on from there, or give a shorter warm-up "
-            "and another --out"
+            f"the time limit ended {run.name}, at step {state.step} of the {config.warm_up_steps} "
+            "of its self-supervised warm-up, so there is no model to score; the same command with "
+            "more --minutes goes on from there, or give a shorter warm-up and another --out"
         )
     return state
 
 
-def is_unfinished(config: TrainingConfig, state: TrainingState, minutes: float | None) -> bool:
-    """Whether a run was stopped from outside: with steps, time and patience left."""
-    has_time = minutes is None or state.seconds < minutes * 60 - CLOCK_SECONDS
-    return has_time and not is_finished(config, state)
-
-
-def scored(result: Result, sets: Sequence[ScoredSet], folder: Path, device: str) -> Result:
+def scored(run: GridRun, result: Result, sets: Sequence[ScoredSet]) -> Result:
     """A result with the figures of these sets; the run's model scores those that are not known.
 
     Raises:
@@ -141,7 +149,7 @@ def scored(result: Result, sets: Sequence[ScoredSet], folder: Path, device: str)
     wanted = {one.domain: one.sha256 for one in sets}
     if result.scored == wanted:
         return result
-    predictor = Predictor.load(folder / "model", device)
+    predictor = Predictor.load(run.folder / "model", run.device)
     figures = {
         one.domain: result.figures[one.domain]
         if result.scored.get(one.domain) == one.sha256
@@ -149,7 +157,7 @@ def scored(result: Result, sets: Sequence[ScoredSet], folder: Path, device: str)
         for one in sets
     }
     result = replace(result, figures=figures, scored=wanted)
-    write_result(folder, result)
+    write_result(run.folder, result)
     return result
 
 

@@ -25,7 +25,7 @@ from model.allocator import keep_freed_memory
 from model.command_line import Device, chosen_device, problems_explained
 from model.config import TrainingConfig
 from model.dataset import load_exports
-from model.grid_run import kept_or_trained, scored
+from model.grid_run import GridRun, kept_or_trained, scored
 from model.image_table import ImageTable
 from model.presets import TABLE_MODELS, configure
 from model.reproduction_report import write_tables
@@ -161,11 +161,15 @@ def reproduce(
     grid = _empty_grid(plan, learnt, sets)
     runs = [(seed, cell) for seed in plan.seeds for cell in plan.cells]
     for number, (seed, cell) in enumerate(runs, start=1):
-        folder = out / cell.name / f"seed-{seed}"
-        config = plan.configs[cell].model_copy(update={"seed": seed})
-        console.rule(f"{number} of {len(runs)}: {cell.name}, seed {seed}")
-        result = kept_or_trained(cell, config, folder, learnt, plan.minutes, plan.device, console)
-        result = scored(result, sets, folder, plan.device)
+        run = GridRun(
+            cell=cell,
+            config=plan.configs[cell].model_copy(update={"seed": seed}),
+            folder=out / cell.name / f"seed-{seed}",
+            minutes=plan.minutes,
+            device=plan.device,
+        )
+        console.rule(f"{number} of {len(runs)}: {run.name}")
+        result = scored(run, kept_or_trained(run, learnt, console), sets)
         grid = replace(grid, results=(*grid.results, result))
         write_tables(out, grid)
     return grid

@@ -257,3 +257,8 @@ def is_closed(connection: socket.socket) -> bool:
         return False
     except OSError:
         return True
+
+
+def connect(listener) -> socket.socket:
+    """A bare connection, on which nothing has been said."""
+    return socket.create_connection(("127.0.0.1", listener.port), timeout=20)

@@ -8,8 +8,7 @@ import time
 import pytest
 
 from dicom_io.access_control import AllowedPeer, Refusal
-from dicom_io.listener import Listener, ListenerConfiguration
-from dicom_io.storage import InstanceStore
+from dicom_io.listener import Listener
 from tests.dicom_io.association_requests import (
     associate_request,
     item,
@@ -17,32 +16,11 @@ from tests.dicom_io.association_requests import (
     role_selection,
     user_information,
 )
-from tests.dicom_io.peers import RecordingIntake, association_with, is_closed
+from tests.dicom_io.peers import association_with, is_closed
 
 ACCEPT, ABORT = b"\x02", b"\x07"
 USER = user_information()
 SOUND = associate_request(presentation_context(), USER)
-
-
-@pytest.fixture
-def intake():
-    return RecordingIntake()
-
-
-@pytest.fixture
-def listen(tmp_path, intake):
-    running = []
-
-    def start(**configuration) -> Listener:
-        settings = ListenerConfiguration(ae_title="MULTIMIX", **configuration)
-        listener = Listener(settings, InstanceStore(tmp_path / "store"), intake)
-        listener.start()
-        running.append(listener)
-        return listener
-
-    yield start
-    for listener in running:
-        listener.stop(grace_seconds=0)
 
 
 @pytest.fixture

@@ -25,11 +25,6 @@ from dicom_io.storage import InstanceStore
 from tests.dicom_io.peers import DX, encoded, radiograph
 
 
-@pytest.fixture
-def store(tmp_path):
-    return InstanceStore(tmp_path / "store")
-
-
 def keep(store, content: bytes, **uids):
     names = {
         "transfer_syntax_uid": str(ExplicitVRLittleEndian),

@@ -1,17 +1,22 @@
 """Short training runs for tests: small films, few steps."""
 
+import csv
 import hashlib
 import io
+import json
 import os
 import signal
 from pathlib import Path
 
 from rich.console import Console
 from safetensors.torch import load_file
+from typer import Typer
+from typer.testing import CliRunner, Result
 
 from model.config import TrainingConfig
 from model.image_table import ImageTable
 from model.presets import configure
+from model.train import main
 from model.training import train
 
 SHORT = (
@@ -64,3 +69,21 @@ def state_hash(out: Path) -> str:
     for name, tensor in sorted(load_file(path).items()):
         digest.update(name.encode() + tensor.float().numpy().tobytes())
     return digest.hexdigest()
+
+
+def rows_of(out: Path) -> list[dict[str, str]]:
+    """Every validation of a run, but for the time that it took."""
+    with (out / "metrics.csv").open(newline="") as file:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+
+
+def steps_done(out: Path) -> int:
+    """Steps of a run's saved state."""
+    return json.loads((out / "state" / "state.json").read_text())["step"]
+
+
+def command_line(*arguments: object) -> Result:
+    """What ``python -m model.train`` with these arguments comes to, in this process."""
+    application = Typer()
+    application.command()(main)
+    return CliRunner().invoke(application, [str(argument) for argument in arguments])

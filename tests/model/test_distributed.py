@@ -68,6 +68,20 @@ def train_on(processes: int, export: Path, out: Path, *options: str) -> str:
     return done.stdout
 
 
+def on_two_processes(script: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """A script, really started by torchrun."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    return subprocess.run(
+        [sys.executable, *launcher, str(script), *map(str, arguments)],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+
+
 def trajectory(out: Path) -> list[dict[str, float]]:
     with (out / "metrics.csv").open(newline="") as file:
         return [
@@ -133,19 +147,8 @@ def test_processes_that_see_different_films_refuse_to_train(export: Path, tmp_pa
     other = write_export(tmp_path / "other", 23, manifest_row)
     script = tmp_path / "one_each.py"
     script.write_text(ONE_EXPORT_EACH)
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-            *("--nproc-per-node=2", str(script), str(export), str(other), str(tmp_path / "run")),
-            *(word for setting in SETTINGS for word in ("--set", setting)),
-        ],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
+    settings = [word for setting in SETTINGS for word in ("--set", setting)]
+    done = on_two_processes(script, export, other, tmp_path / "run", *settings)
     assert done.returncode != 0
     assert "give every machine the same exports" in done.stdout + done.stderr
 
@@ -205,16 +208,7 @@ with joined_ranks("cpu") as ranks:
 def test_processes_wait_for_hours_while_the_first_reads_an_archive(tmp_path: Path) -> None:
     script = tmp_path / "waiting.py"
     script.write_text(WAITING_PROCESS)
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [sys.executable, *launcher, str(script)],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
+    done = on_two_processes(script)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) >= 12 * 3600
 

@@ -107,6 +107,7 @@ class TrainingConfig(_Frozen):
         shift: largest shift of every view, as a share of the side.
         rotate: largest rotation of every view, degrees; 0 in the paper's weak view.
         scale: largest relative change of size of every view.
+        shear: largest shear of every view, as a share of the side.
         bend: largest smooth displacement within every view, as a share of the side.
         teacher_decay: of the exponential moving average that gives pseudo-labels and is served;
             0 uses the student itself.
@@ -125,6 +126,8 @@ class TrainingConfig(_Frozen):
         validate_every: steps between two validations.
         patience: validations of the last stage without a better score after which the run ends;
             None runs all steps.
+        minutes: time limit of the run, all its starts together, by which ``schedule`` ends, too;
+            None for none.
         seed: decides the split, the budgets, every draw and every view.
     """
 
@@ -159,6 +162,7 @@ class TrainingConfig(_Frozen):
     shift: float = Field(default=0.125, ge=0, le=0.5)
     rotate: float = Field(default=0.0, ge=0, le=45)
     scale: float = Field(default=0.0, ge=0, lt=0.5)
+    shear: float = Field(default=0.0, ge=0, le=0.5)
     bend: float = Field(default=0.0, ge=0, le=0.1)
     teacher_decay: float = Field(default=0.0, ge=0, lt=1)
     channels: Channels = NetworkShape.channels
@@ -174,6 +178,7 @@ class TrainingConfig(_Frozen):
     validation_share: float = Field(default=0.1, gt=0, lt=0.5)
     validate_every: int = Field(default=200, ge=1)
     patience: int | None = Field(default=None, ge=1)
+    minutes: float | None = Field(default=None, gt=0)
     seed: int = Field(default=0, ge=0, lt=2**32)
 
     @model_validator(mode="after")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from rich.console import Console
 
@@ -16,8 +16,8 @@ from model.predictor import Predictor
 from model.reproduction_results import Result
 from model.result_file import (
     read_result,
+    require_same_data,
     require_same_settings,
-    require_same_training,
     write_result,
 )
 from model.run_folder import read_config
@@ -28,9 +28,6 @@ from model.splits import divide_as_configured
 from model.table_grid import Cell
 from model.training import is_finished, train
 
-# The state's seconds are taken a moment before the time limit is asked for.
-CLOCK_SECONDS: Final = 1.0
-
 
 @dataclass(frozen=True)
 class GridRun:
@@ -40,31 +37,18 @@ class GridRun:
         cell: its row of the table.
         config: its settings.
         folder: its folder.
-        minutes: its time limit, of all starts together; None for none.
         device: torch device that trains and scores.
     """
 
     cell: Cell
     config: TrainingConfig
     folder: Path
-    minutes: float | None
     device: str
 
     @property
     def name(self) -> str:
         """For messages: ``multimix-100-labels-10-masks, seed 1``."""
         return f"{self.cell.name}, seed {self.config.seed}"
-
-    def is_unfinished(self, state: TrainingState) -> bool:
-        """Whether it was stopped from outside: with steps, time and patience left."""
-        has_time = self.minutes is None or state.seconds < self.minutes * 60 - CLOCK_SECONDS
-        return has_time and not is_finished(self.config, state)
-
-    def minutes_left(self, begun: TrainingState | None) -> float | None:
-        """Of the time limit, after what earlier starts took."""
-        if self.minutes is None or begun is None:
-            return self.minutes
-        return max(0.0, self.minutes - begun.seconds / 60)
 
 
 def kept_or_trained(run: GridRun, learnt: ImageTable, console: Console) -> Result:
@@ -76,14 +60,14 @@ def kept_or_trained(run: GridRun, learnt: ImageTable, console: Console) -> Resul
         console: where progress goes.
 
     Raises:
-        TrainingError: the folder holds a run with other settings, of other data or of another time
-            limit, or the training failed, was stopped, or ended before it had a model.
+        TrainingError: the folder holds a run with other settings or of other data, or the training
+            failed, was stopped, or ended before it had a model.
     """
     pools = divide_as_configured(learnt.records, run.config)
     learnt_sha256 = hash_of_learnt(learnt, pools, run.config)
     kept = read_result(run.folder, run.cell, run.config)
     if kept is not None:
-        require_same_training(run.folder, kept, learnt_sha256, run.minutes)
+        require_same_data(run.folder, kept, learnt_sha256)
         return kept
     state = _trained(run, learnt, console)
     return Result(
@@ -96,7 +80,6 @@ def kept_or_trained(run: GridRun, learnt: ImageTable, console: Console) -> Resul
         masked=len(pools.masked),
         held_out_labels=sum(pools.classes[row] >= 0 for row in pools.validation),
         learnt_sha256=learnt_sha256,
-        minutes=run.minutes,
     )
 
 
@@ -110,7 +93,7 @@ def _trained(run: GridRun, learnt: ImageTable, console: Console) -> TrainingStat
     begun = read_progress(folder / "state") if (folder / "state").exists() else None
     if begun is not None:
         require_same_settings(folder, read_config(folder), config)
-    if begun is not None and not run.is_unfinished(begun):
+    if begun is not None and is_finished(config, begun):
         # It ended before it was scored: not a step more, but the same checks as for one.
         pools = pools_of_run(folder, learnt.records, config)
         learnt_rows(folder, learnt, pools, config, begun.training_data_sha256)
@@ -122,11 +105,10 @@ def _trained(run: GridRun, learnt: ImageTable, console: Console) -> TrainingStat
             version="0",
             resume=begun is not None,
             device=run.device,
-            minutes=run.minutes_left(begun),
             console=console,
         )
     state = read_progress(folder / "state")
-    if run.is_unfinished(state):
+    if not is_finished(config, state):
         raise TrainingError(
             f"stopped at step {state.step} of {config.total_steps} of {run.name}; the same command "
             "goes on from there"
@@ -134,8 +116,8 @@ def _trained(run: GridRun, learnt: ImageTable, console: Console) -> TrainingStat
     if state.step <= config.warm_up_steps:
         raise TrainingError(
             f"the time limit ended {run.name}, at step {state.step} of the {config.warm_up_steps} "
-            "of its self-supervised warm-up, so there is no model to score; the same command with "
-            "more --minutes goes on from there, or give a shorter warm-up and another --out"
+            "of its self-supervised warm-up, so there is no model to score; give more --minutes or "
+            "a shorter warm-up, and another --out"
         )
     return state
 

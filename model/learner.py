@@ -32,6 +32,11 @@ class Learner:
     optimizer: torch.optim.Optimizer
     thresholds: FixedThresholds | AdaptiveThresholds
 
+    @property
+    def learning_rate(self) -> float:
+        """Of the step that was taken last."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
 
 @dataclass(frozen=True)
 class TakenStep:
@@ -64,6 +69,7 @@ def take_step(
     config: TrainingConfig,
     step: int,
     ranks: Ranks = ALONE,
+    time_gone: float = 0.0,
 ) -> TakenStep:
     """Move the network once, and its teacher after it.
 
@@ -73,6 +79,7 @@ def take_step(
         config: every hyperparameter.
         step: counted from 0; decides the learning rate and, with seed and rank, dropout.
         ranks: the processes that take this step together; all of them end with the same weights.
+        time_gone: see ``learning_rate_at``; the same in all processes.
 
     Raises:
         TrainingError: the loss is not finite; the learner is left as it was.
@@ -96,7 +103,7 @@ def take_step(
     if not math.isfinite(sum(taken.losses.values())):
         raise TrainingError(f"the loss is not finite at step {step}; lower the learning rate")
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate_at(config, step)
+        group["lr"] = learning_rate_at(config, step, time_gone)
     optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)
     sum_gradients(list(network.parameters()), ranks)
@@ -112,12 +119,19 @@ def _as_numbers(scalars: dict[str, Tensor]) -> dict[str, float]:
     return {name: float(value.detach()) for name, value in scalars.items()}
 
 
-def learning_rate_at(config: TrainingConfig, step: int) -> float:
-    """Adam's learning rate at a step, counted from 0; its schedule starts anew after a warm-up."""
+def learning_rate_at(config: TrainingConfig, step: int, time_gone: float = 0.0) -> float:
+    """Adam's learning rate; its schedule starts anew after a warm-up.
+
+    Args:
+        config: schedule and steps.
+        step: counted from 0.
+        time_gone: share of the run's time limit that is over. Where the time ends a run before its
+            steps do, the rate falls with it, so that the run ends as calm as one of fewer steps.
+    """
     first, steps = 0, config.warm_up_steps
     if step >= steps:
         first, steps = steps, config.total_steps - steps
-    done = (step - first) / steps
+    done = max((step - first) / steps, min(1.0, time_gone))
     if config.schedule == "step":
         return float(config.learning_rate * 0.1 ** int(done / config.step_share))
     ramp = min(1.0, (step - first + 1) / max(1, steps // 50))

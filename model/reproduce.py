@@ -54,7 +54,6 @@ class Plan:
         cells: rows of the table.
         seeds: each row is trained once with each.
         configs: the settings of each row, but for the seed.
-        minutes: time limit of each run; None for none.
         most_films: films scored of each set; None for all.
         device: torch device.
     """
@@ -62,7 +61,6 @@ class Plan:
     cells: tuple[Cell, ...]
     seeds: tuple[int, ...]
     configs: dict[Cell, TrainingConfig]
-    minutes: float | None
     most_films: int | None
     device: str
 
@@ -91,7 +89,9 @@ def main(
         list[str] | None,
         typer.Option("--set", help="Any setting of model/config.py as key=value, e.g. patience=5."),
     ] = None,
-    minutes: Annotated[float | None, typer.Option(help="Time limit of each run.", min=0)] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Time limit of each run, all its starts together.")
+    ] = None,
     quick: Annotated[
         bool, typer.Option(help="100 labels, 10 masks, 128 px, few steps: half an hour.")
     ] = False,
@@ -109,7 +109,11 @@ def main(
             [parse_budget(text) for text in label_budgets],
             [parse_budget(text) for text in mask_budgets],
         )
-        overrides = (*(QUICK_SETTINGS if quick else ()), *(set_ or ()))
+        overrides = (
+            *(QUICK_SETTINGS if quick else ()),
+            *(set_ or ()),
+            *([] if minutes is None else [f"minutes={minutes}"]),
+        )
         plan = Plan(
             cells=tuple(cells),
             seeds=tuple(range(1, 1 + (seeds or (QUICK_SEEDS if quick else 3)))),
@@ -119,7 +123,6 @@ def main(
                 )
                 for cell in cells
             },
-            minutes=minutes,
             most_films=QUICK_FILMS if quick else None,
             device=chosen_device(device),
         )
@@ -165,7 +168,6 @@ def reproduce(
             cell=cell,
             config=plan.configs[cell].model_copy(update={"seed": seed}),
             folder=out / cell.name / f"seed-{seed}",
-            minutes=plan.minutes,
             device=plan.device,
         )
         console.rule(f"{number} of {len(runs)}: {run.name}")

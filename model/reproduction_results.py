@@ -25,7 +25,6 @@ class Result:
         held_out_labels: of the patients held out, who choose checkpoint, calibration and operating
             point; None where that was not recorded.
         learnt_sha256: of what it learnt from (``model.learnt_data``).
-        minutes: its time limit; None for none.
         scored: hash of the films behind the figures of each domain (``model.scored_sets``).
     """
 
@@ -38,7 +37,6 @@ class Result:
     masked: int | None = None
     held_out_labels: int | None = None
     learnt_sha256: str = ""
-    minutes: float | None = None
     scored: dict[Domain, str] = field(default_factory=dict)
 
     def figure(self, domain: Domain, name: str) -> float | None:

@@ -15,7 +15,7 @@ CONSTANT_F1: Final = 0.1
 BASELINE, METHOD = "umtl-ssl", "multimix"
 # Told elsewhere, or of no weight for what is learnt.
 _SAID_ELSEWHERE: Final = {
-    *("tasks", "labels", "masks", "stages", "learning_rate", "validate_every", "seed"),
+    *("tasks", "labels", "masks", "stages", "learning_rate", "validate_every", "minutes", "seed"),
 }
 
 

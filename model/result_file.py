@@ -42,41 +42,35 @@ def require_same_settings(folder: Path, stored: TrainingConfig, config: Training
     """Compared as settings: one that did not exist when they were stored has its default.
 
     Raises:
-        TrainingError: they differ.
+        TrainingError: they differ; the message names them.
     """
-    if stored != config:
+    differing = [
+        f"{name} {getattr(stored, name)}, now {getattr(config, name)}"
+        for name in TrainingConfig.model_fields
+        if getattr(stored, name) != getattr(config, name)
+    ]
+    if differing:
         raise TrainingError(
-            f"{folder} was trained with other settings; choose another --out, or delete it"
+            f"{folder} was trained with other settings ({'; '.join(differing)}); choose another "
+            "--out, or delete it"
         )
 
 
-def require_same_training(
-    folder: Path, result: Result, learnt_sha256: str, minutes: float | None
-) -> None:
-    """Refuse to pass off a result as that of other data or of another time limit.
+def require_same_data(folder: Path, result: Result, learnt_sha256: str) -> None:
+    """Refuse to pass off a result as that of other data.
 
     Args:
         folder: of the run.
         result: of an earlier start.
         learnt_sha256: of what would be learnt from now.
-        minutes: time limit of a run now.
 
     Raises:
-        TrainingError: either differs.
+        TrainingError: it differs.
     """
     if result.learnt_sha256 != learnt_sha256:
         raise TrainingError(
             f"{folder} learnt from other images, masks or labels, or held out others, than the "
             "exports of --data hold now; choose another --out, or delete it"
-        )
-    if result.minutes != minutes:
-        before, now = (
-            "no time limit" if limit is None else f"a time limit of {limit:g} minutes"
-            for limit in (result.minutes, minutes)
-        )
-        raise TrainingError(
-            f"{folder} was trained with {before}, and not with {now}; choose another --out, or "
-            "delete it"
         )
 
 

@@ -43,10 +43,21 @@ class TrainingState:
     training_data_sha256: str = ""
     began_with: dict[str, Any] = field(default_factory=dict)
 
-    def after_step(self, figures: dict[str, float]) -> "TrainingState":
-        """The state after one more step with these loss terms and what is watched beside them."""
+    def after_step(self, figures: dict[str, float], seconds: float) -> "TrainingState":
+        """The state after one more step.
+
+        Args:
+            figures: its loss terms and what is watched beside them.
+            seconds: spent training, this step included.
+        """
         sums = {name: self.loss_sums.get(name, 0.0) + value for name, value in figures.items()}
-        return replace(self, step=self.step + 1, loss_sums=sums, steps_summed=self.steps_summed + 1)
+        return replace(
+            self,
+            step=self.step + 1,
+            seconds=seconds,
+            loss_sums=sums,
+            steps_summed=self.steps_summed + 1,
+        )
 
     @property
     def means(self) -> dict[str, float]:

@@ -24,7 +24,7 @@ from model.distributed import (
 )
 from model.division_remarks import tell_division
 from model.image_table import ImageTable
-from model.learner import Learner, learning_rate_at, new_learner, take_step
+from model.learner import Learner, new_learner, take_step
 from model.problems import write_problems
 from model.progress import step_reports
 from model.run_folder import (
@@ -97,7 +97,8 @@ def train(
         start_from: a model whose weights the run begins with; its card is kept on the new one.
             A resumed run has long begun, and keeps what it began with.
         device: torch device.
-        minutes: end, as well as can be, after this long; None for no limit.
+        minutes: stop this start, as well as can be, after this long; None for no limit. The run
+            goes on from there as if nothing had been, other than at ``config.minutes``.
         console: where progress goes; standard output if left out.
         ranks: the processes that train together; each of them calls this.
 
@@ -131,15 +132,17 @@ def train(
         while not is_finished(config, state):
             report.begin_step()
             views = views_of_step(table, run.pools, run.streams, config, state.step, run.device)
-            taken = take_step(learner, views, config, state.step, ranks)
-            report(sum(taken.losses.values()), learning_rate_at(config, state.step))
-            state = state.after_step(taken.losses | taken.watched)
-            state = replace(state, seconds=time.monotonic() - started)
+            gone = time_gone(config, state)
+            taken = take_step(learner, views, config, state.step, ranks, gone)
+            report(sum(taken.losses.values()), learner.learning_rate)
+            seconds = largest_of(time.monotonic() - started, ranks, run.device)
+            state = state.after_step(taken.losses | taken.watched, seconds)
 
             stop = common_stop_reason(own_stop_reason(), run)
-            is_due = state.step % config.validate_every == 0 or state.step in (
-                config.warm_up_steps,
-                config.total_steps,
+            is_due = (
+                state.step % config.validate_every == 0
+                or state.step == config.warm_up_steps
+                or is_finished(config, state)
             )
             if is_due or stop is StopReason.TIME:
                 state = validate_and_keep(run, learner, state, writer)
@@ -251,7 +254,7 @@ def _score_and_keep(
     progress = {
         "seconds": state.seconds,
         "side": side,
-        "learning_rate": learning_rate_at(run.config, state.step - 1),
+        "learning_rate": learner.learning_rate,
     } | {f"mean_{name}": value for name, value in state.means.items()}
     row = record_validation(run.out, writer, state.step, progress, figures)
     run.console.print(
@@ -265,14 +268,25 @@ def _score_and_keep(
 
 
 def is_finished(config: TrainingConfig, state: TrainingState) -> bool:
-    """Whether there is nothing left to do: all steps are done, or patience is over."""
-    return state.step >= config.total_steps or ran_out_of_patience(config, state)
+    """Whether there is nothing left to do: all steps are done, or time or patience is over."""
+    return (
+        state.step >= config.total_steps
+        or time_gone(config, state) >= 1
+        or ran_out_of_patience(config, state)
+    )
+
+
+def time_gone(config: TrainingConfig, state: TrainingState) -> float:
+    """Share of the run's time limit that is over; 0 where it has none."""
+    return 0.0 if config.minutes is None else state.seconds / (60 * config.minutes)
 
 
 def how_it_ended(config: TrainingConfig, state: TrainingState) -> str:
     """What the user of a finished run reads."""
     if state.step >= config.total_steps:
         return f"finished all {config.total_steps} steps"
+    if time_gone(config, state) >= 1:
+        return f"finished at step {state.step}, after the run's {config.minutes:g} minutes"
     return (
         f"finished at step {state.step}, no better for {state.validations_since_gain} validations"
     )

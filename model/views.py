@@ -173,9 +173,13 @@ def damaged_views(batch: Batch, config: TrainingConfig, generator: torch.Generat
 
 
 def weak_view(batch: Batch, config: TrainingConfig, generator: torch.Generator) -> Batch:
-    """Flip, shift and, where the configuration says so, rotate, scale, bend; masks move along."""
+    """Flip, shift and, where the settings say so, rotate, scale, shear, bend; masks move along."""
     geometry = augment.Geometry(
-        flip=config.flip, shift=config.shift, rotate=config.rotate, scale=config.scale
+        flip=config.flip,
+        shift=config.shift,
+        rotate=config.rotate,
+        scale=config.scale,
+        shear=config.shear,
     )
     maps = augment.affine_maps(len(batch.images), geometry, generator)
     bent = augment.bends(len(maps), config.bend, generator) if config.bend else None

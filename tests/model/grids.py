@@ -29,7 +29,6 @@ def plan(
     *cells: Cell,
     seeds: tuple[int, ...] = (1,),
     settings: tuple[str, ...] = (),
-    minutes: float | None = None,
     most_films: int | None = None,
 ) -> Plan:
     """Six steps of each row, as ``tests.model.runs`` has them."""
@@ -39,7 +38,7 @@ def plan(
         )
         for cell in cells
     }
-    return Plan(cells, seeds, configs, minutes, most_films, "cpu")
+    return Plan(cells, seeds, configs, most_films, "cpu")
 
 
 def reproduced(

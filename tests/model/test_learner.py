@@ -128,6 +128,18 @@ def test_the_step_schedule_falls_by_ten_at_each_third():
     assert rates == pytest.approx([1e-4, 1e-4, 1e-5, 1e-6, 1e-7])
 
 
+@pytest.mark.parametrize("preset", ["paper", "best"])
+def test_a_schedule_that_time_will_cut_short_ends_with_the_time(preset):
+    config = configure(preset, overrides=('stages=[{"side":32,"steps":1000}]',))
+    in_time = [learning_rate_at(config, 2 * n, time_gone=n / 500) for n in range(500)]
+    assert in_time == [learning_rate_at(config, 2 * n) for n in range(500)]
+    cut_short = [learning_rate_at(config, 20 + n, time_gone=n / 100) for n in range(100)]
+    assert cut_short == pytest.approx(
+        [learning_rate_at(config, max(20 + n, 10 * n)) for n in range(100)]
+    )
+    assert learning_rate_at(config, 20, time_gone=1.5) <= 2e-3 * config.learning_rate
+
+
 def test_the_cosine_schedule_warms_up_and_ends_near_zero():
     config = configure("best", overrides=('stages=[{"side":32,"steps":1000}]',))
     rates = [learning_rate_at(config, step) for step in range(1000)]

@@ -16,6 +16,7 @@ from tests.model.grids import CELLS, films_to_learn_from, plan, reproduced
 from tests.model.runs import state_hash
 
 CELL = CELLS[1]
+AT_ONCE = ("minutes=1e-9",)
 
 
 @pytest.fixture(scope="module")
@@ -117,31 +118,33 @@ def test_other_films_to_learn_from_or_held_out_are_refused(learnt, out):
 @pytest.mark.parametrize(("first", "second"), [(None, 5.0), (5.0, None), (5.0, 30.0)])
 def test_another_time_limit_is_refused(learnt, out, first, second):
     path = folder_of(out) / "figures.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"minutes": first}))
-    assert reproduced(plan(CELL, most_films=3, minutes=first), out, learnt).results
-    limits = [f"a time limit of {m:g} minutes" if m else "no time limit" for m in (first, second)]
-    with pytest.raises(TrainingError, match="trained with {}, and not with {}".format(*limits)):
-        reproduced(plan(CELL, most_films=3, minutes=second), out, learnt)
+    stored = json.loads(path.read_text())
+    path.write_text(json.dumps(stored | {"config": stored["config"] | {"minutes": first}}))
+    same, another = (
+        plan(CELL, settings=(f"minutes={json.dumps(limit)}",), most_films=3)
+        for limit in (first, second)
+    )
+    assert reproduced(same, out, learnt).results
+    with pytest.raises(TrainingError, match=rf"other settings \(minutes {first}, now {second}\)"):
+        reproduced(another, out, learnt)
 
 
 def test_a_run_that_ended_unscored_is_scored_without_another_step(learnt, tmp_path):
-    first = reproduced(plan(CELL, minutes=0.0), tmp_path, learnt)
+    first = reproduced(plan(CELL, settings=AT_ONCE), tmp_path, learnt)
     trained = state_hash(folder_of(tmp_path))
     (folder_of(tmp_path) / "figures.json").unlink()
-    assert reproduced(plan(CELL, minutes=0.0), tmp_path, learnt).results == first.results
+    assert reproduced(plan(CELL, settings=AT_ONCE), tmp_path, learnt).results == first.results
     assert state_hash(folder_of(tmp_path)) == trained
     (folder_of(tmp_path) / "figures.json").unlink()
     images = learnt.images.copy()
     images[:14] ^= 1
     with pytest.raises(TrainingError, match="not the exports that the run was trained on"):
-        reproduced(plan(CELL, minutes=0.0), tmp_path, replace(learnt, images=images))
+        reproduced(plan(CELL, settings=AT_ONCE), tmp_path, replace(learnt, images=images))
 
 
-def test_a_time_limit_within_a_warm_up_says_so_and_more_time_goes_on(learnt, tmp_path):
+def test_a_time_limit_within_a_warm_up_says_so(learnt, tmp_path):
     stages = 'stages=[{"side":32,"steps":3,"restores":true},{"side":32,"steps":2}]'
     words = r"ended umtl-ssl-4-labels-2-masks, seed 1, at step 1 of the 3 of its self-supervised"
     for _ in range(2):
         with pytest.raises(TrainingError, match=words):
-            reproduced(plan(CELL, settings=(stages,), minutes=0.0), tmp_path, learnt)
-    grid = reproduced(plan(CELL, settings=(stages,), minutes=60.0), tmp_path, learnt)
-    assert (grid.results[0].steps, grid.results[0].minutes) == (5, 60.0)
+            reproduced(plan(CELL, settings=(stages, *AT_ONCE)), tmp_path, learnt)

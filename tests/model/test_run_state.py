@@ -88,7 +88,7 @@ def test_the_state_of_another_network_is_refused(tmp_path):
 def test_a_steps_figures_are_averaged_over_the_steps_since_the_last_validation():
     state = TrainingState()
     for ce in (1.0, 2.0, 6.0):
-        state = state.after_step({"ce": ce})
+        state = state.after_step({"ce": ce}, seconds=1.0)
     assert state.step == 3
     assert state.means == {"ce": 3.0}
     assert state.after_validation(0.5, 128).means == {}

@@ -12,7 +12,9 @@ import pytest
 from dicom_io.errors import TrainingError
 from model.checkpoint import read_card, read_model
 from model.config import TrainingConfig
+from model.learner import learning_rate_at
 from model.run_folder import append_row
+from model.run_state import read_progress
 from model.train import settings_to_resume
 from tests.model.exports import write_export
 from tests.model.films import film_table
@@ -109,6 +111,22 @@ def test_a_time_limit_ends_the_run_with_a_model_and_a_state(table, tmp_path):
     assert "the time limit is reached, at step 1;" in said
     assert steps_done(tmp_path) == 1
     assert [row["step"] for row in rows_of(tmp_path)] == ["1"]
+    read_model(tmp_path / "model")
+
+
+def test_the_minutes_of_a_run_end_it_for_good_and_its_rate_has_fallen_by_then(table, tmp_path):
+    endless = ('stages=[{"side":32,"steps":100000}]', "validate_every=100000")
+    config = short("best", *endless, "minutes=0.05")
+    said = run(table, config, tmp_path, minutes=1e-9)
+    assert "the time limit is reached, at step 1;" in said
+    said = run(table, config, tmp_path, resume=True)
+    steps = steps_done(tmp_path)
+    assert f"finished at step {steps}, after the run's 0.05 minutes" in said
+    last_rate = float(rows_of(tmp_path)[-1]["learning_rate"])
+    assert last_rate < learning_rate_at(config, steps - 1)
+    assert read_progress(tmp_path / "state").seconds >= 3
+    assert "finished" in run(table, config, tmp_path, resume=True)
+    assert steps_done(tmp_path) == steps
     read_model(tmp_path / "model")
 
 

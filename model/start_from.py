@@ -15,6 +15,9 @@ from model.learner import Learner
 def begin_with(learner: Learner, start_from: Path) -> dict[str, Any]:
     """Give the learner the weights of a model.
 
+    A network that differs by the norm of its encoder alone takes over every filter and has to learn
+    again what they mean; one without context gets a context that has no effect yet.
+
     Returns:
         What the new model's card says of it.
 
@@ -24,11 +27,13 @@ def begin_with(learner: Learner, start_from: Path) -> dict[str, Any]:
     """
     network, earlier = read_model(start_from)
     wanted = learner.network.shape
-    if network.shape not in (wanted, replace(wanted, context=False)):
+    with_its_norm = replace(network.shape, encoder_norm=wanted.encoder_norm)
+    if with_its_norm not in (wanted, replace(wanted, context=False)):
         raise TrainingError(f"{start_from} holds another network than the configuration describes")
     for begins in (learner.network, learner.teacher):
-        # What the model lacks, its context, stays as it was drawn: without effect.
-        begins.load_state_dict(begins.state_dict() | network.state_dict())
+        own = begins.state_dict()
+        known = {name: tensor for name, tensor in network.state_dict().items() if name in own}
+        begins.load_state_dict(own | known)
     return {
         "weights_sha256": earlier.weights_sha256,
         "training_data_sha256": earlier.training_data_sha256,

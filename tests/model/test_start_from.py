@@ -72,6 +72,20 @@ def test_a_run_that_adds_context_begins_with_the_answers_of_the_model_without(ta
         )
 
 
+@pytest.mark.parametrize(("before", "after"), [("group", "instance"), ("instance", "group")])
+def test_a_run_with_another_norm_takes_over_every_filter(table, tmp_path, before, after):
+    run(table, short("best", ONE_STEP, f"encoder_norm={before}"), tmp_path / "first")
+    start = tmp_path / "first" / "model"
+    config = short("best", ONE_STEP, f"encoder_norm={after}", "learning_rate=1e-9", "seed=5")
+    run(table, config, tmp_path / "second", start_from=start)
+    (first, _), (second, _) = read_model(start), read_model(tmp_path / "second" / "model")
+    assert second.shape.encoder_norm == after
+    filters = {name: value for name, value in first.state_dict().items() if value.ndim == 4}
+    assert filters
+    for name, value in filters.items():
+        torch.testing.assert_close(second.state_dict()[name], value, atol=1e-3, rtol=1e-3)
+
+
 def test_a_run_does_not_begin_with_another_network(table, tmp_path):
     run(table, short("paper", ONE_STEP), tmp_path / "paper")
     with pytest.raises(TrainingError, match="another network"):

@@ -8,29 +8,26 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 
-from dicom_io.dicomweb import require_reachable
 from dicom_io.errors import MultiMixError
 from dicom_io.result_profile import PROFILE_NAMES, profile
-from dicom_io.sender import echo
 from dicom_io.storage import InstanceStore
 from worker.clock import utc_now
 from worker.command_start import keep_to_oneself, open_database, start_part
 from worker.commands_audit import application as audit_commands
 from worker.commands_fetch import application as fetch_commands
 from worker.commands_store import application as store_commands
-from worker.connections import remote_at, web_service_at
-from worker.database import Database
+from worker.commands_targets import application as target_commands
+from worker.database import Database, database_problem
 from worker.node import run_node
-from worker.peers import address_of, enter_targets
 from worker.processes import run_embedded_broker, run_listener, run_sweeper
-from worker.requeueing import failed_studies, requeue_study
+from worker.requeueing import failed_studies, requeue_study, study_key_of
 from worker.settings import Settings
 from worker.settings_loading import load_settings, load_settings_with_origins, shown_value
 from worker.status import StatusQuery, print_status, read_status
 from worker.studies import StudyState
-from worker.tables import Peer, Study
+from worker.tables import Study
 
 application = typer.Typer(
     add_completion=False,
@@ -41,6 +38,7 @@ application = typer.Typer(
 application.add_typer(audit_commands)
 application.add_typer(fetch_commands)
 application.add_typer(store_commands)
+application.add_typer(target_commands)
 output = Console(soft_wrap=True)
 
 
@@ -117,50 +115,24 @@ def requeue(
 ) -> None:
     """Try studies again that have failed, were rejected, or are done."""
     _, database = open_database()
-    with database.writing() as session:
+    with database.reading() as session:
         keys = failed_studies(session) if all_failed else []
-        for study_uid in studies or ():
-            key = session.scalar(select(Study.study_key).where(Study.study_uid == study_uid))
-            if key is None:
-                raise MultiMixError(f"no study {study_uid} is known; `status` lists all")
-            keys.append(key)
-        for key in keys:
-            state = requeue_study(session, key, utc_now())
-            output.print(f"study {session.get_one(Study, key).study_uid} is {state.value}")
+        keys += [study_key_of(session, study_uid) for study_uid in studies or ()]
+    refused = False
+    for key in dict.fromkeys(keys):
+        try:
+            with database.writing() as session:
+                state = requeue_study(session, key, utc_now())
+                study_uid = session.get_one(Study, key).study_uid
+        except MultiMixError as refusal:
+            refused = True
+            print(f"error: {refusal}", file=sys.stderr)  # noqa: T201
+        else:
+            output.print(f"study {study_uid} is {state.value}", highlight=False)
     if not keys:
         output.print("nothing to try again: name studies, or use --all-failed")
-
-
-@application.command()
-def peers(
-    with_echo: Annotated[bool, typer.Option("--echo", help="Ask each if it is there.")] = False,
-) -> None:
-    """List the targets and how sending to them goes."""
-    settings, database = open_database()
-    with database.writing() as session:
-        enter_targets(session, settings.targets)
-        rows = list(session.scalars(select(Peer).order_by(Peer.name)))
-    table = Table(
-        "name", "AE title", "address", "gets", "configured", "last failure", "echo", box=None
-    )
-    silent = False
-    for peer in rows:
-        answer = ""
-        if with_echo and peer.configured:
-            answer = _echo(peer, settings)
-            silent = silent or answer != "answers"
-        table.add_row(
-            peer.name,
-            peer.ae_title,
-            address_of(peer),
-            peer.results,
-            "yes" if peer.configured else "no",
-            peer.last_failure or "",
-            answer,
-        )
-    output.print(table, highlight=False)
-    if silent:
-        raise typer.Exit(1)
+    if refused:
+        raise typer.Exit(2)
 
 
 @application.command()
@@ -194,23 +166,13 @@ def demo(
     raise typer.Exit(run_demo(studies, json_file))
 
 
-def _echo(peer: Peer, settings: Settings) -> str:
-    try:
-        if peer.url is not None:
-            require_reachable(web_service_at(settings, peer.url))
-        else:
-            echo(remote_at(settings, peer.ae_title, peer.host, peer.port))
-    except MultiMixError as failure:
-        return str(failure)
-    return "answers"
-
-
 def main() -> None:
     """Run a command; what is wrong is told in one line, with status 2."""
     try:
         application()
-    except MultiMixError as problem:
-        print(f"error: {problem}", file=sys.stderr)  # noqa: T201
+    except (MultiMixError, SQLAlchemyError) as problem:
+        words = problem if isinstance(problem, MultiMixError) else database_problem(problem)
+        print(f"error: {words}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
 
 

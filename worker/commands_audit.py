@@ -32,6 +32,10 @@ def audit(
     ] = None,
 ) -> None:
     """Tell a study's whole life, or what happened last; or check that nobody changed the log."""
+    if noted_head is not None and not verify:
+        raise typer.BadParameter("--noted-head needs --verify")
+    if verify and study is not None:
+        raise typer.BadParameter("--verify checks the whole log, not one study's")
     _, database = open_database()
     with database.reading() as session:
         if verify:

@@ -15,7 +15,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from dicom_io.errors import SettingsError
@@ -75,11 +75,16 @@ class Database:
             except OperationalError as cause:
                 failures += 1
                 if failures == 1:
-                    _LOG.warning("waiting for the database (%s)", type(cause).__name__)
+                    _LOG.warning("waiting: %s", database_problem(cause))
                 sleep(_PAUSES.pause(failures).total_seconds())
 
     def upgrade_to_head(self) -> None:
-        """Create or update the schema."""
+        """Create or update the schema.
+
+        Raises:
+            SettingsError: a later release made it.
+        """
+        self._require_known_schema()
         command.upgrade(alembic_configuration(self.url), "head")
 
     def require_current_schema(self) -> None:
@@ -88,14 +93,25 @@ class Database:
         Raises:
             SettingsError: the schema is missing or not the one of this program.
         """
-        wanted = ScriptDirectory.from_config(alembic_configuration(self.url)).get_current_head()
-        with self.engine.connect() as connection:
-            found = MigrationContext.configure(connection).get_current_revision()
+        found = self._require_known_schema()
+        wanted = _revisions(self.url).get_current_head()
         if found != wanted:
             raise SettingsError(
                 f"the database has schema {found or 'none'}, this program needs {wanted}; "
                 "run `python -m worker migrate`"
             )
+
+    def _require_known_schema(self) -> str | None:
+        """The revision of the schema, None where there is none yet; refuses one of the future."""
+        with self.engine.connect() as connection:
+            found = MigrationContext.configure(connection).get_current_revision()
+        known = {script.revision for script in _revisions(self.url).walk_revisions()}
+        if found is not None and found not in known:
+            raise SettingsError(
+                f"the database has schema {found}, which a later release made; install that "
+                "release again, or restore the backup from before it"
+            )
+        return found
 
     def close(self) -> None:
         """Close all connections."""
@@ -114,6 +130,18 @@ def insert_if_absent(session: Session, table: type[DeclarativeBase], **values: A
     return session.connection().execute(statement).rowcount == 1
 
 
+def database_problem(problem: SQLAlchemyError) -> str:
+    """What went wrong with the database, in one line; what it says of rows is left out."""
+    if isinstance(problem, OperationalError) and problem.orig is not None:
+        said = str(problem.orig).strip().splitlines()[0]
+        return f"the database cannot be used: {said}"
+    return f"the database failed ({type(problem).__name__})"
+
+
+def _revisions(url: str) -> ScriptDirectory:
+    return ScriptDirectory.from_config(alembic_configuration(url))
+
+
 def alembic_configuration(url: str) -> Config:
     """Alembic's configuration for one database, independent of the current folder."""
     configuration = Config(PROJECT_ROOT / "alembic.ini")
@@ -128,6 +156,7 @@ def _create_engine(url: str) -> Engine:
     engine = create_engine(
         url,
         pool_pre_ping=True,
+        hide_parameters=True,  # an error goes to the log, which outlives findings
         connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS, **_NOTICE_A_DEAD_SERVER},
     )
 
@@ -146,7 +175,9 @@ def _create_engine(url: str) -> Engine:
 
 def _create_sqlite_engine(url: str) -> Engine:
     """SQLite that keeps what it committed through a power cut and lets readers and writers work."""
-    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
+    engine = create_engine(
+        url, hide_parameters=True, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000}
+    )
 
     @event.listens_for(engine, "connect")
     def set_up_connection(connection: sqlite3.Connection, _: Any) -> None:

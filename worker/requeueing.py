@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from dicom_io.errors import IllegalTransition
+from dicom_io.errors import IllegalTransition, MultiMixError
 from worker.events import EventKind, record
 from worker.studies import Step, StudyState
 from worker.study_steps import FINAL_STATES, take_step
@@ -59,6 +59,18 @@ def requeue_study(session: Session, study_key: int, now: datetime) -> StudyState
         changes={"attempts": 0, "next_attempt_at": None, "woken_at": None, "ready_at": now},
     )
     return target
+
+
+def study_key_of(session: Session, study_uid: str) -> int:
+    """The key of a study that an operator names.
+
+    Raises:
+        MultiMixError: no such study is known.
+    """
+    key = session.scalar(select(Study.study_key).where(Study.study_uid == study_uid))
+    if key is None:
+        raise MultiMixError(f"no study {study_uid} is known; `status` lists all")
+    return key
 
 
 def failed_studies(session: Session) -> list[int]:

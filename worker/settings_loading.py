@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
 
 from dicom_io.errors import SettingsError
 from worker.settings import PREFIX, Settings
@@ -81,12 +81,18 @@ def shown_value(settings: Settings, name: str) -> str:
     """A setting's value as it may be printed: passwords in URLs are masked."""
     value = getattr(settings, name)
     if name in ("database_url", "broker_url") and value:
-        return make_url(value).render_as_string(hide_password=True)
+        return _without_passwords(make_url(value))
     if name == "dicomweb_authorization" and value:
         return "***"
     if isinstance(value, tuple):
         return ", ".join(str(item) for item in value) or "(none)"
     return "(embedded)" if value is None else str(value)
+
+
+def _without_passwords(url: URL) -> str:
+    """A URL with its password masked, and those that stand in its query."""
+    masked = {name: "***" for name in url.query if "password" in name.lower()}
+    return url.update_query_dict(masked).render_as_string(hide_password=True)
 
 
 def _refuse_unknown_variables() -> None:

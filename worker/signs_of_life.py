@@ -14,11 +14,12 @@ from worker.tables import PartHeartbeat
 LISTENER: Final = "listener"
 SWEEPER: Final = "sweeper"
 EVERY_SECONDS: Final = 5.0
+_OPENING: Final = " opening"
 
 
 def opening(queue: str) -> str:
     """The part as which a process of a worker shows that it opens, which may take a while."""
-    return f"{queue} opening"
+    return queue + _OPENING
 
 
 def show_sign_of_life(database: Database, part: str, now: datetime) -> None:
@@ -33,6 +34,12 @@ def show_sign_of_life(database: Database, part: str, now: datetime) -> None:
     with database.writing() as session:
         if not insert_if_absent(session, PartHeartbeat, part=part, **seen):
             session.execute(update(PartHeartbeat).where(PartHeartbeat.part == part).values(**seen))
+
+
+def parts_at_work(session: Session) -> dict[str, datetime]:
+    """When each part was last seen that shows itself as long as it works; opening ends."""
+    rows = session.scalars(select(PartHeartbeat).order_by(PartHeartbeat.part))
+    return {row.part: row.seen_at for row in rows if not row.part.endswith(_OPENING)}
 
 
 def signs_of_life(session: Session, since: datetime) -> dict[str, datetime]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, selectinload
@@ -12,6 +13,7 @@ from dicom_io.errors import RejectionReason
 from dicom_io.storage import InstanceStore
 from worker.peers import address_of
 from worker.retention import held
+from worker.signs_of_life import parts_at_work
 from worker.storage_watch import storage_status
 from worker.studies import StudyState
 from worker.tables import (
@@ -19,7 +21,6 @@ from worker.tables import (
     Inference,
     InferenceState,
     Instance,
-    PartHeartbeat,
     Peer,
     Result,
     Study,
@@ -84,8 +85,8 @@ def read_status(session: Session, store: InstanceStore, query: StatusQuery) -> d
         "held": _held(session),
         "storage": storage_status(session, store),
         "parts": {
-            row.part: row.seen_at.isoformat(timespec="seconds")
-            for row in session.scalars(select(PartHeartbeat).order_by(PartHeartbeat.part))
+            part: seen_at.isoformat(timespec="seconds")
+            for part, seen_at in parts_at_work(session).items()
         },
         "targets": [_target(peer) for peer in session.scalars(select(Peer).order_by(Peer.name))],
         "studies": [_study(study, store) for study in session.scalars(statement)],
@@ -114,21 +115,23 @@ def print_status(status: dict[str, Any], console: Console) -> None:
         deliveries = study["deliveries"]
         table.add_row(
             study["received_at"][:19].replace("T", " "),
-            study["study_uid"] or f"(none, no. {study['study_key']})",
+            escape(study["study_uid"] or "") or f"(none, no. {study['study_key']})",
             state,
             str(study["revision"]),
             str(len(study["instances"])),
             study["verdict"] or "",
             "" if probability is None else f"{probability:.2f}",
             f"{deliveries.get('delivered', 0)}/{sum(deliveries.values())}" if deliveries else "",
-            "; ".join(_reasons(study)),
+            escape("; ".join(_reasons(study))),
         )
     console.print(table, highlight=False)
     for target in status["targets"]:
         if target["failures"]:
             console.print(
-                f"[red]target {target['name']}: {target['last_failure']}; "
-                f"{target['failures']} x, next attempt {target['next_attempt_at']}[/red]",
+                f"target {target['name']}: {target['last_failure']}; "
+                f"{target['failures']} x, next attempt {target['next_attempt_at']}",
+                style="red",
+                markup=False,
                 highlight=False,
             )
     holding = status["held"]
@@ -139,10 +142,13 @@ def print_status(status: dict[str, Any], console: Console) -> None:
     )
     if status["storage"]["problem"]:
         console.print(
-            f"[red]no instance is taken: {status['storage']['problem']} "
-            f"({status['storage']['path']})[/red]",
+            f"no instance is taken: {status['storage']['problem']} ({status['storage']['path']})",
+            style="red",
+            markup=False,
             highlight=False,
         )
+    for part, seen_at in status["parts"].items():
+        console.print(f"{part}: last sign of life {seen_at}", markup=False, highlight=False)
     counts = ", ".join(f"{count} {state}" for state, count in status["counts"].items())
     console.print(f"all studies: {counts or 'none'}", highlight=False)
 

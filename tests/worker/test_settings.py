@@ -147,6 +147,16 @@ def test_a_settings_file_that_is_named_must_be_there(monkeypatch: pytest.MonkeyP
         load_settings()
 
 
+def test_passwords_in_a_query_are_masked_too() -> None:
+    settings = Settings(
+        database_url="postgresql+psycopg://db/node?password=geheim&sslpassword=geheim&sslmode=require",
+        broker_url="redis://broker:6379/0?password=geheim",
+    )
+    shown = [shown_value(settings, name) for name in ("database_url", "broker_url")]
+    assert "geheim" not in "".join(shown)
+    assert "sslmode=require" in shown[0]
+
+
 def test_passwords_are_masked_where_settings_are_shown() -> None:
     settings = Settings(
         database_url="postgresql+psycopg://node:geheim@db/multimix",

@@ -13,7 +13,7 @@ from tests.worker.bench import Bench
 from tests.worker.readings import bring, chest_film
 from tests.worker.storage_scp import storage_scp
 from worker.database import Database
-from worker.signs_of_life import LISTENER, show_sign_of_life
+from worker.signs_of_life import LISTENER, opening, show_sign_of_life
 from worker.status import StatusQuery, print_status, read_status
 from worker.studies import StudyState
 
@@ -63,9 +63,23 @@ def test_programs_get_everything_as_json(bench: Bench) -> None:
 
 def test_programs_learn_when_each_part_was_last_seen(bench: Bench) -> None:
     show_sign_of_life(bench.database, LISTENER, bench.clock.now)
+    show_sign_of_life(bench.database, opening("reading"), bench.clock.now)  # once, and no more
     with bench.database.reading() as session:
         parts = read_status(session, bench.store, StatusQuery())["parts"]
     assert parts == {LISTENER: bench.clock.now.isoformat(timespec="seconds")}
+    page = io.StringIO()
+    print_status(status_of(bench), Console(file=page, width=200))
+    assert f"listener: last sign of life {parts[LISTENER]}" in page.getvalue()
+
+
+def test_what_a_film_says_in_brackets_is_printed_as_it_stands(bench: Bench) -> None:
+    film = chest_film("1.2.9")
+    film.Modality = "[/X]"
+    bench.receive(film)
+    bench.reader().read_study(bench.waker.readers[-1])
+    page = io.StringIO()
+    print_status(status_of(bench), Console(file=page, width=300))
+    assert "(modality [/X])" in page.getvalue()
 
 
 def test_studies_can_be_chosen(bench: Bench) -> None:

@@ -23,6 +23,9 @@ _IDENTIFIERS: Final = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "Ser
 _MODEL_NAME: Final = "ManufacturerModelName"
 # Where a dataset is deflated, only so much of it is inflated: the head of any radiograph fits.
 _INFLATED_HEAD_BYTES: Final = 1 << 22
+# Each item of a sequence is parsed, wanted or not, and an empty one of eight bytes takes a hundred
+# times its length; the head of a presentation state of some thousand films still passes.
+_MOST_READS: Final = 50_000
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,8 @@ def read_identifiers(encoded_dataset: bytes, transfer_syntax_uid: str) -> Instan
     try:
         head = _head_of(encoded_dataset, transfer_syntax_uid, _IDENTIFIERS)
         found = {keyword: _text(head, keyword) for keyword in _IDENTIFIERS}
+    except _EndlessHead:
+        return InstanceIdentifiers(None, None, None, None, "too much stands before the UIDs")
     except Exception as cause:  # noqa: BLE001 - a hostile dataset raises anything, RecursionError too
         return InstanceIdentifiers(
             None, None, None, None, f"the dataset cannot be parsed ({type(cause).__name__})"
@@ -106,6 +111,25 @@ def read_model_name(encoded_dataset: bytes, transfer_syntax_uid: str) -> str:
         return ""
 
 
+class _EndlessHead(Exception):
+    """Parsing was ended; it never leaves this module."""
+
+
+class _BoundedReader(BytesIO):
+    """Content of which only so many pieces are read; after them nothing but an error comes."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self.reads_left = _MOST_READS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """The next piece, as of any file."""
+        self.reads_left -= 1
+        if self.reads_left < 0:
+            raise _EndlessHead
+        return super().read(size)
+
+
 def _head_of(
     encoded_dataset: bytes, transfer_syntax_uid: str, keywords: tuple[str, ...]
 ) -> Dataset:
@@ -113,13 +137,19 @@ def _head_of(
     if syntax.is_deflated:
         inflater = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
         encoded_dataset = inflater.decompress(encoded_dataset, _INFLATED_HEAD_BYTES)
-    return read_dataset(
-        BytesIO(encoded_dataset),
-        is_implicit_VR=syntax.is_implicit_VR,
-        is_little_endian=syntax.is_little_endian,
-        stop_when=_is_past_identifiers,
-        specific_tags=[Tag(keyword) for keyword in keywords],
-    )
+    reader = _BoundedReader(encoded_dataset)
+    try:
+        return read_dataset(
+            reader,
+            is_implicit_VR=syntax.is_implicit_VR,
+            is_little_endian=syntax.is_little_endian,
+            stop_when=_is_past_identifiers,
+            specific_tags=[Tag(keyword) for keyword in keywords],
+        )
+    except Exception as cause:
+        if reader.reads_left < 0:  # which pydicom, within a sequence, makes another error of
+            raise _EndlessHead from cause
+        raise
 
 
 def _is_past_identifiers(tag: BaseTag, vr: str | None, length: int) -> bool:

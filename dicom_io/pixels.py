@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom import Dataset
 from pydicom.multival import MultiValue
-from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
+from pydicom.pixels.processing import apply_windowing
 
 from dicom_io.encoded_frame import require_whole_frame
 from dicom_io.errors import ImageRejected, RejectionReason
 from dicom_io.jpeg_decoder import install_decoders
+from dicom_io.lookup_table import read_lookup_table
 from dicom_io.refusal import refusing
 
 PREPROCESSING_VERSION: Final = "1"
@@ -33,6 +34,7 @@ BRIGHTEST_PERCENTILE: Final = 99.5
 # A window that leaves less than this share of the pixels between its ends hides the film rather
 # than showing it; vendors ship such defaults (0/0, 1/1, a stale window of another image).
 SMALLEST_SHARE_INSIDE_WINDOW: Final = 0.5
+_WINDOW_FUNCTIONS: Final = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ def decode(dataset: Dataset) -> Radiograph:
     """Decode a single-frame grey-scale radiograph into grey values as a viewer shows them.
 
     Modality LUT (PS3.3 C.11.1), then the first VOI LUT or window (C.11.2), then MONOCHROME1 or an
-    inverse Presentation LUT Shape turned so that air is dark.
+    inverse Presentation LUT Shape turned so that air is dark. A rescale, a window or a function
+    that cannot be used (empty, misspelt, no number) counts as absent.
 
     Args:
         dataset: a DICOM object with pixel data and file meta information.
@@ -111,8 +114,8 @@ def decode(dataset: Dataset) -> Radiograph:
             detail = "decoded size differs from the header"
             raise ImageRejected(RejectionReason.UNDECODABLE, detail)
         valid_hw = ~_padding(stored_hw, dataset)
-        values_hw = np.asarray(apply_modality_lut(stored_hw, dataset), dtype=np.float32)
-        values_hw = _apply_sensible_voi(values_hw, stored_hw, valid_hw, dataset)
+        values_hw = _modality_values(stored_hw, dataset)
+        values_hw = _apply_sensible_voi(values_hw, valid_hw, dataset)
         inverted = air_is_bright(dataset)
     if not np.isfinite(values_hw).all():
         raise ImageRejected(RejectionReason.UNDECODABLE, "pixel values are not finite")
@@ -208,7 +211,7 @@ def _stored_values(dataset: Dataset) -> NDArray[np.integer[Any]]:
     """
     bits_stored, high_bit = int(dataset.BitsStored), int(dataset.get("HighBit") or 0)
     shift = high_bit + 1 - bits_stored
-    if shift <= 0 or dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+    if shift <= 0:
         return np.asarray(dataset.pixel_array)
     whole = copy(dataset)
     whole.BitsStored = high_bit + 1
@@ -230,9 +233,18 @@ def _padding(stored_hw: NDArray[np.integer[Any]], dataset: Dataset) -> NDArray[n
     return padded_hw if padded_hw.mean() < 0.9 else np.zeros(stored_hw.shape, dtype=np.bool_)
 
 
+def _modality_values(stored_hw: NDArray[np.integer[Any]], dataset: Dataset) -> NDArray[np.float32]:
+    """Apply the modality LUT, or the rescale."""
+    if dataset.get("ModalityLUTSequence"):
+        return read_lookup_table(dataset, "ModalityLUTSequence", stored_hw).look_up(stored_hw)
+    slope, intercept = _first(dataset, "RescaleSlope"), _first(dataset, "RescaleIntercept")
+    if not slope or intercept is None:
+        return stored_hw.astype(np.float32)
+    return (stored_hw * np.float64(slope) + intercept).astype(np.float32)
+
+
 def _apply_sensible_voi(
     values_hw: NDArray[np.float32],
-    stored_hw: NDArray[np.integer[Any]],
     valid_hw: NDArray[np.bool_],
     dataset: Dataset,
 ) -> NDArray[np.float32]:
@@ -240,7 +252,7 @@ def _apply_sensible_voi(
     if dataset.get("VOILUTSequence"):
         # A LUT is indexed by integers; without a modality LUT those are the stored values.
         index_hw = np.rint(values_hw).astype(np.int64)
-        return np.asarray(apply_voi_lut(index_hw, dataset, prefer_lut=True), dtype=np.float32)
+        return read_lookup_table(dataset, "VOILUTSequence", index_hw).look_up(index_hw)
     centre, width = _first(dataset, "WindowCenter"), _first(dataset, "WindowWidth")
     if centre is None or width is None or width < 1:
         return values_hw
@@ -249,7 +261,21 @@ def _apply_sensible_voi(
     inside = np.abs(seen - centre) <= width / 2
     if inside.size and inside.mean() < SMALLEST_SHARE_INSIDE_WINDOW:
         return values_hw
-    return np.asarray(apply_voi_lut(values_hw, dataset, prefer_lut=False), dtype=np.float32)
+    return _windowed(values_hw, dataset, centre, width)
+
+
+def _windowed(
+    values_hw: NDArray[np.float32], dataset: Dataset, centre: float, width: float
+) -> NDArray[np.float32]:
+    """Apply a window (PS3.3 C.11.2.1.2), linear where its function is none of the three."""
+    function = str(dataset.get("VOILUTFunction") or "").upper()
+    usable = copy(dataset)
+    usable.WindowCenter, usable.WindowWidth = centre, width
+    usable.VOILUTFunction = function if function in _WINDOW_FUNCTIONS else "LINEAR"
+    if not _first(dataset, "RescaleSlope") or _first(dataset, "RescaleIntercept") is None:
+        for keyword in ("RescaleSlope", "RescaleIntercept"):
+            usable.pop(keyword, None)
+    return np.asarray(apply_windowing(values_hw, usable), dtype=np.float32)
 
 
 def _to_unit_range(
@@ -271,8 +297,12 @@ def _positive(dataset: Dataset, keyword: str) -> int:
 
 
 def _first(dataset: Dataset, keyword: str) -> float | None:
-    """The first of a possibly multi-valued decimal attribute, or None where it is absent."""
-    value = dataset.get(keyword)
-    if isinstance(value, MultiValue):
-        value = value[0] if len(value) else None
-    return None if value is None or value == "" else float(value)
+    """The first of a possibly multi-valued decimal attribute; None where there is no number."""
+    try:
+        value = dataset.get(keyword)
+        if isinstance(value, MultiValue):
+            value = value[0] if len(value) else None
+        number = None if value is None else float(value)
+    except (ValueError, TypeError):  # the reader turns text into numbers only when it is asked
+        return None
+    return number if number is not None and np.isfinite(number) else None

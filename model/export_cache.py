@@ -28,7 +28,7 @@ from model.image_table import TABLE_SIDE
 from model.private_file import PRIVATE_FOLDER, private
 from model.row_store import RowStore
 
-CACHE_LAYOUT: Final = "3"
+CACHE_LAYOUT: Final = "4"
 _ROW_SHAPE: Final = (TABLE_SIDE, TABLE_SIDE)
 
 

@@ -1,4 +1,5 @@
 import time
+import tracemalloc
 
 import pytest
 from pydicom import Dataset
@@ -34,6 +35,31 @@ def nested(depth: int) -> bytes:
 )
 def test_a_hostile_header_gives_a_problem_and_no_exception(content, syntax):
     assert read_identifiers(content, str(syntax)).problem
+
+
+@pytest.mark.parametrize("tag", [b"\x08\0\x40\x11", b"\x09\0\x01\x10"], ids=["standard", "private"])
+def test_a_crowd_of_empty_items_takes_neither_memory_nor_time(tag):
+    uid = b"\x08\0\x18\0\x06\0\0\x001.2.3\0"
+    items = tag + b"\xff\xff\xff\xff" + b"\xfe\xff\0\xe0\0\0\0\0" * 200_000
+    content = uid + items + b"\xfe\xff\xdd\xe0\0\0\0\0"
+    tracemalloc.start()
+    identifiers = read_identifiers(content, str(ImplicitVRLittleEndian))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert identifiers.problem == "too much stands before the UIDs"
+    assert peak < 64 << 20
+
+
+def test_the_head_of_an_object_that_names_thousands_of_films_is_read():
+    state = Dataset()
+    state.SOPClassUID, state.SOPInstanceUID = DX, "2.25.1"
+    state.ReferencedImageSequence = [Dataset() for _ in range(3000)]
+    for number, item in enumerate(state.ReferencedImageSequence):
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = DX, f"2.25.{number}"
+    state.StudyInstanceUID, state.SeriesInstanceUID = "2.25.2", "2.25.3"
+    for syntax in (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian):
+        identifiers = read_identifiers(encode_dataset(state, syntax), str(syntax))
+        assert (identifiers.problem, identifiers.study_uid) == (None, "2.25.2")
 
 
 def test_a_deflated_bomb_is_not_inflated_whole():

@@ -7,8 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset, dcmread
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate, generate_frames
+from pydicom.tag import Tag
 from pydicom.uid import (
     UID,
     ExplicitVRLittleEndian,
@@ -80,6 +83,24 @@ def test_values_at_the_upper_end_of_their_bits_are_shifted_down() -> None:
     assert np.abs(input_of(left_aligned) - REFERENCE).max() <= 1
 
 
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless])
+def test_so_are_those_of_a_compressed_film(syntax: UID) -> None:
+    left_aligned = film(
+        BitsStored=16, HighBit=15, PixelData=(FILM.stored_hw << 4).astype("<u2").tobytes()
+    )
+    left_aligned.compress(syntax)
+    left_aligned.BitsStored = 12
+    assert np.abs(input_of(left_aligned) - REFERENCE).max() <= 1
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless])
+def test_a_wrong_high_bit_of_a_compressed_film_changes_nothing(syntax: UID) -> None:
+    compressed = film()
+    compressed.compress(syntax)
+    compressed.HighBit = 15
+    assert np.abs(input_of(compressed) - REFERENCE).max() <= 1
+
+
 def test_a_wrong_high_bit_alone_changes_nothing() -> None:
     assert np.abs(input_of(film(HighBit=15)) - REFERENCE).max() <= 1
 
@@ -143,6 +164,80 @@ def test_a_voi_lut_is_applied() -> None:
     cubing.LUTData = np.rint(65535 * (np.arange(4096) / 4095) ** 3).astype(int).tolist()
     found = input_of(film(VOILUTSequence=[cubing]))
     assert found.mean() < REFERENCE.mean() - 10
+
+
+def identity_table(entries: int, bits: int, *, first: int = 0, packed: bool = False) -> Dataset:
+    """A lookup table that changes nothing but the unit; each entry a byte, or a word."""
+    table = Dataset()
+    table.LUTDescriptor = [entries, first, bits]
+    table["LUTDescriptor"].VR = "SS" if first < 0 else "US"
+    values_n = np.rint((2**bits - 1) * np.linspace(0, 1, entries))
+    table.LUTData = values_n.astype("u1" if packed else "<u2").tobytes()
+    table["LUTData"].VR = "OW"
+    return table
+
+
+@pytest.mark.parametrize(
+    ("bits", "packed"), [(8, True), (8, False), (9, False), (12, False), (16, False)]
+)
+@pytest.mark.parametrize("stored_bits", [8, 12])
+def test_a_voi_lut_may_have_entries_of_any_size(stored_bits: int, bits: int, packed: bool) -> None:
+    values_hw = FILM.stored_hw >> (12 - stored_bits)
+    dataset = stored(values_hw, stored_bits)
+    reference = input_of(dataset)
+    dataset.VOILUTSequence = [identity_table(2**stored_bits, bits, packed=packed)]
+    assert np.abs(input_of(dataset) - reference).max() <= 2
+    as_numbers = identity_table(2**stored_bits, bits, packed=packed)
+    words = as_numbers.LUTData
+    as_numbers.LUTData = np.frombuffer(words, "<u2").tolist()
+    as_numbers["LUTData"].VR = "US"
+    dataset.VOILUTSequence = [as_numbers]
+    assert np.abs(input_of(dataset) - reference).max() <= 2
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16])
+@pytest.mark.parametrize(("entries", "first"), [(4096, -2048), (65535, -32768)])
+def test_a_modality_lut_of_signed_values_begins_below_zero(
+    entries: int, first: int, bits: int
+) -> None:
+    scale = 1 if entries == 4096 else 16
+    values_hw = FILM.stored_hw.astype(int) * scale + first
+    dataset = stored(values_hw, 16, signed=True)
+    del dataset.RescaleSlope, dataset.RescaleIntercept, dataset.RescaleType
+    reference = input_of(dataset)
+    dataset.ModalityLUTSequence = [identity_table(entries, bits, first=first)]
+    assert np.abs(input_of(dataset) - reference).max() <= 2
+    as_unsigned = identity_table(entries, bits, first=first + 65536)
+    dataset.ModalityLUTSequence = [as_unsigned]
+    assert np.abs(input_of(dataset) - reference).max() <= 2
+
+
+def test_a_table_that_is_shorter_than_it_says_is_refused_by_name() -> None:
+    table = identity_table(4096, 16)
+    table.LUTData = table.LUTData[:100]
+    with pytest.raises(ImageRejected, match="VOILUTSequence has fewer entries than it states"):
+        decode(film(VOILUTSequence=[table]))
+
+
+@pytest.mark.parametrize(
+    ("keyword", "content"),
+    [
+        ("VOILUTFunction", b""),
+        ("VOILUTFunction", b"LINAER"),
+        ("VOILUTFunction", b"LINEAR\\SIGMOID "),
+        ("WindowCenter", b"2048,5"),
+        ("WindowWidth", b""),
+        ("RescaleSlope", b""),
+        ("RescaleIntercept", b""),
+        ("RescaleSlope", b"0 "),
+    ],
+)
+def test_a_grey_header_that_cannot_be_used_costs_no_film(keyword: str, content: bytes) -> None:
+    dataset = film(RescaleType="US")
+    tag = Tag(keyword)
+    vr = dictionary_VR(tag)
+    dataset[tag] = RawDataElement(tag, vr, len(content), content, 0, False, True)
+    assert np.abs(input_of(dataset) - REFERENCE).max() <= 2
 
 
 def test_padding_is_dark_and_does_not_move_the_grey_range() -> None:

@@ -10,6 +10,7 @@ import torch
 
 import model
 from dicom_io.errors import CheckpointError
+from model import SHIPPED_MODEL
 from model.checkpoint import (
     CARD_FILE,
     WEIGHTS_FILE,
@@ -38,6 +39,13 @@ def written(tmp_path):
 def rewrite_card(folder, **changes):
     content = json.loads((folder / CARD_FILE).read_text()) | changes
     (folder / CARD_FILE).write_text(json.dumps(content))
+
+
+def test_every_shipped_model_can_be_read_and_has_a_version_of_its_own():
+    # The UIDs of results are made from it: two models of one version would overwrite each other.
+    folders = [path.parent for path in SHIPPED_MODEL.parent.glob(f"*/{CARD_FILE}")]
+    versions = {read_model(folder)[1].version for folder in folders}
+    assert len(versions) == len(folders) > 1
 
 
 def test_a_model_comes_back_as_it_was_written_up_to_half_precision(written):

@@ -74,7 +74,9 @@ def read_identifiers(encoded_dataset: bytes, transfer_syntax_uid: str) -> Instan
         head = _head_of(encoded_dataset, transfer_syntax_uid, _IDENTIFIERS)
         found = {keyword: _text(head, keyword) for keyword in _IDENTIFIERS}
     except _EndlessHead:
-        return InstanceIdentifiers(None, None, None, None, "too much stands before the UIDs")
+        return InstanceIdentifiers(
+            None, None, None, None, "the dataset cannot be parsed (too much before its UIDs)"
+        )
     except Exception as cause:  # noqa: BLE001 - a hostile dataset raises anything, RecursionError too
         return InstanceIdentifiers(
             None, None, None, None, f"the dataset cannot be parsed ({type(cause).__name__})"

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from worker.backoff import Backoff
 from worker.dispatching import call_for_deliveries
 from worker.results import inference_counts, reasons_without_result
-from worker.settling import problem_of
+from worker.settling import is_being_delivered, problem_of
 from worker.studies import Step, StudyState
 from worker.study_steps import StudyLease, take_step
 from worker.tables import InferenceState, Study
@@ -40,6 +40,16 @@ def finish(
     if counts.get(InferenceState.STARTED):
         _try_again(session, lease, backoff, now)
         return []
+    peers = (
+        call_for_deliveries(session, lease.study_key, now)
+        if counts.get(InferenceState.READ)
+        else []
+    )
+    session.flush()
+    if is_being_delivered(session, lease.study_key):
+        # Also where this reading adds nothing: results of an earlier one may still fail.
+        _leave(session, lease, StudyState.DELIVERING, Step.RESULTS_MADE, now)
+        return peers
     if not counts.get(InferenceState.READ):
         reason = "; ".join(reasons_without_result(session, lease.study_key, model_key))
         failed = bool(counts.get(InferenceState.FAILED))
@@ -47,11 +57,6 @@ def finish(
         step = Step.GAVE_UP if failed else Step.NOTHING_ELIGIBLE
         _leave(session, lease, target, step, now, reason)
         return []
-    peers = call_for_deliveries(session, lease.study_key, now)
-    if peers:
-        _leave(session, lease, StudyState.DELIVERING, Step.RESULTS_MADE, now)
-        return peers
-    session.flush()
     problem = problem_of(session, lease.study_key)
     target = StudyState.FAILED if problem else StudyState.DONE
     step = Step.GAVE_UP if problem else Step.NOTHING_TO_SEND

@@ -150,7 +150,7 @@ def _erase(
     for key in stray.unattributed:
         _remove(session, lock_study(session, key), operator, now)
     study = lock_study(session, study_key)
-    if study.state is StudyState.DELIVERING and sending:
+    if sending:  # in whatever state: a study may grow while its results are on the wire
         raise IllegalTransition(f"study {study.study_uid} is being sent; try again in a moment")
     if study.state is StudyState.RUNNING:
         raise IllegalTransition(f"study {study.study_uid} is being read; try again in a moment")

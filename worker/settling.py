@@ -38,12 +38,7 @@ def settle_study(session: Session, study_key: int, now: datetime) -> bool:
     ).one()
     if study.state is not StudyState.DELIVERING:
         return False
-    pending = session.scalar(
-        select(func.count())
-        .select_from(Delivery)
-        .where(Delivery.study_key == study_key, Delivery.state.in_(UNSETTLED))
-    )
-    if pending:
+    if is_being_delivered(session, study_key):
         return False
     problem = problem_of(session, study_key)
     return take_step(
@@ -55,6 +50,14 @@ def settle_study(session: Session, study_key: int, now: datetime) -> bool:
         now,
         reason=problem,
     )
+
+
+def is_being_delivered(session: Session, study_key: int) -> bool:
+    """Whether some target has yet to take a result of the study, or to commit to keep it."""
+    unsettled = select(func.count()).where(
+        Delivery.study_key == study_key, Delivery.state.in_(UNSETTLED)
+    )
+    return bool(session.scalar(unsettled))
 
 
 def problem_of(session: Session, study_key: int) -> str | None:

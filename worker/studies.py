@@ -48,7 +48,7 @@ class Step(Enum):
     HANDED_BACK = "the worker gave it back: its time was over, or the attempt failed"
     LEASE_EXPIRED = "the worker gave no sign of life until its lease ran out"
     GAVE_UP = "every attempt failed"
-    RESULTS_MADE = "its results are stored and wait to be sent"
+    RESULTS_MADE = "its results are stored and wait to be sent, or some are still on their way"
     NOTHING_TO_SEND = "its results are stored, and no target is set or all of them have it all"
     NOTHING_ELIGIBLE = "none of its instances is a frontal chest radiograph"
     ALL_DELIVERED = "every target has every result"

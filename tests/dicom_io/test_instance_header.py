@@ -46,7 +46,7 @@ def test_a_crowd_of_empty_items_takes_neither_memory_nor_time(tag):
     identifiers = read_identifiers(content, str(ImplicitVRLittleEndian))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert identifiers.problem == "too much stands before the UIDs"
+    assert identifiers.problem == "the dataset cannot be parsed (too much before its UIDs)"
     assert peak < 64 << 20
 
 

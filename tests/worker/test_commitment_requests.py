@@ -62,6 +62,21 @@ def states(bench: Bench) -> list[DeliveryState]:
     return [delivery.state for delivery in bench.deliveries]
 
 
+def test_a_study_that_grows_while_commitment_is_awaited_is_not_done_before_it(
+    bench: Bench, scp: CommittingScp
+) -> None:
+    bench.receive(chest_film("1.2.3", 2, BodyPartExamined="KNEE"))
+    assert bench.reader().read_study(1) == []
+    assert states(bench) == [AWAITING, AWAITING]
+    assert bench.study().state is StudyState.DELIVERING
+    scp.reports = False
+    requester(bench, wait_seconds=0).ask(1)
+    bench.clock.now += RULES.give_up_after
+    requester(bench, wait_seconds=0).ask(1)
+    assert states(bench) == [DeliveryState.FAILED, DeliveryState.FAILED]
+    assert bench.study().state is StudyState.FAILED
+
+
 def test_what_is_stored_is_delivered_when_the_target_has_committed(
     bench: Bench, scp: CommittingScp
 ) -> None:

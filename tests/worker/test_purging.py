@@ -121,6 +121,26 @@ def test_what_is_being_read_or_sent_is_not_torn_away(
     assert list(bench.store.relative_paths()) == []
 
 
+def test_a_study_that_grows_while_it_is_being_sent_is_not_torn_away(
+    any_database: Database, tmp_path: Path
+) -> None:
+    with storage_scp() as (_, target):
+        bench = Bench(any_database, tmp_path, target)
+        bench.receive(chest_film("1.2.3"))
+        (peer_key,) = bench.reader().read_study(1)
+
+        def purge_what_grew(*_: object) -> list:
+            bench.receive(chest_film("1.2.3", 2))
+            assert bench.study().state is StudyState.READY
+            with pytest.raises(IllegalTransition, match="being sent"):
+                purge(bench)
+            raise MultiMixError("the association broke off")
+
+        bench.sender(purge_what_grew).deliver_to(peer_key)
+    purge(bench)
+    assert list(bench.store.relative_paths()) == []
+
+
 def test_an_unknown_study_is_said_to_be_unknown(database: Database, tmp_path: Path) -> None:
     with pytest.raises(MultiMixError, match=r"no study 9\.9 is known"):
         purge(Bench(database, tmp_path), "9.9")

@@ -187,10 +187,17 @@ class DatabaseIntake:
         known = known_instance(session, instance.sop_instance_uid)
         if known is None:
             return None
-        lock_study(session, known.study_key)
+        study = lock_study(session, known.study_key)
         self._require_file(instance)
         # Its study may have been removed while this one waited for the lock.
-        return known_instance(session, instance.sop_instance_uid)
+        known = known_instance(session, instance.sop_instance_uid)
+        if known is not None and study.study_uid is None and instance.study_uid is not None:
+            # What named no study was refused, and its sender was asked to send it again with all
+            # its UIDs: this is it. The refused copy stays, without the UID.
+            known.sop_instance_uid = None
+            session.flush()
+            return None
+        return known
 
     def _require_file(self, instance: ReceivedInstance) -> None:
         """Refuse an instance whose file has been deleted since it was stored.

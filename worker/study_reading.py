@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from dicom_io.decoding_source import read_source
 from dicom_io.errors import ImageRejected, LeaseLost, MultiMixError, OutOfSpace
 from dicom_io.result_set import build_result_set
-from dicom_io.storage import InstanceStore
+from dicom_io.storage import InstanceStore, StoredInstance
 from dicom_io.uids import ResultKind
 from worker.after_reading import finish, hand_back, hand_back_failed, wait_for_room
 from worker.backoff import Backoff
@@ -28,6 +28,7 @@ from worker.database import Database
 from worker.dispatching import kinds_to_make
 from worker.events import EventKind, record
 from worker.heartbeat import Heartbeat
+from worker.kept_files import entered_or_deleted, require_files
 from worker.results import (
     InstanceReading,
     StoredResult,
@@ -152,7 +153,7 @@ class StudyReader:
             results = self._build_results(instance, source, reading)
             # Results must not refer to a film that is no longer what was read.
             self._store.verify(instance.relative_path, instance.sha256)
-            stored = self._keep_results(results)
+            stored = self._keep_results(lease, results)
         except ImageRejected as rejection:
             self._settle_rejected(lease, attempt, rejection)
         except OutOfSpace:
@@ -203,10 +204,17 @@ class StudyReader:
             predecessor_version=older.report_version,
         )
 
-    def _keep_results(self, results: Mapping[ResultKind, Dataset]) -> list[StoredResult]:
+    def _keep_results(
+        self, lease: StudyLease, results: Mapping[ResultKind, Dataset]
+    ) -> list[StoredResult]:
+        """Make all of them durable, or leave none."""
+        kept: list[StoredInstance] = []
+        with entered_or_deleted(self._database, self._store, lease.study_key, kept):
+            for dataset in results.values():
+                kept.append(self._store.keep_dataset(dataset))
         return [
-            StoredResult(kind, self._store.keep_dataset(dataset), str(dataset.SeriesInstanceUID))
-            for kind, dataset in results.items()
+            StoredResult(kind, stored, str(dataset.SeriesInstanceUID))
+            for (kind, dataset), stored in zip(results.items(), kept, strict=True)
         ]
 
     def _settle_read(
@@ -217,7 +225,12 @@ class StudyReader:
         stored: list[StoredResult],
         seconds: float,
     ) -> None:
-        with self._progress_under_lease(lease) as session:
+        kept = [made.stored for made in stored]
+        with (
+            entered_or_deleted(self._database, self._store, lease.study_key, kept),
+            self._progress_under_lease(lease) as session,
+        ):
+            require_files(self._store, kept)
             inference = session.get_one(Inference, inference_key)
             settle_with_results(
                 session, inference, lease.study_key, reading, stored, self._now(), seconds

@@ -32,6 +32,7 @@ from worker.intake_rows import (
     series_key_of,
     study_of_own_result,
 )
+from worker.kept_files import delete_unnamed
 from worker.refusal_log import RefusalLog
 from worker.studies import StudyState, due_at
 from worker.tables import Association, AssociationStudy, Instance, InstanceConflict, Study
@@ -125,9 +126,9 @@ class DatabaseIntake:
                 )
             ).scalar_one()
             entry = InstanceEntry(session, association_key, instance, now)
-            own = study_of_own_result(session, instance.sop_instance_uid)
+            own = self._locked_study_of_own_result(session, instance)
             if own is not None:
-                entry.log(EventKind.OWN_RESULT_IGNORED, own)
+                self._ignore_own_result(entry, own)
             elif (known := self._locked_instance(session, instance)) is not None:
                 self._enter_again(entry, known)
             elif instance.study_uid is None:
@@ -181,6 +182,23 @@ class DatabaseIntake:
         entry.add_instance(study, series_key)
         link(session, entry.association_key, study.study_key)
         self._postpone(session, study, now)
+
+    def _locked_study_of_own_result(
+        self, session: Session, instance: ReceivedInstance
+    ) -> int | None:
+        """The study for which this node made the object, locked; None if it is not ours."""
+        own = study_of_own_result(session, instance.sop_instance_uid)
+        if own is None:
+            return None
+        lock_study(session, own)
+        # It may have been removed while this one waited for the lock.
+        return study_of_own_result(session, instance.sop_instance_uid)
+
+    def _ignore_own_result(self, entry: InstanceEntry, own: int) -> None:
+        """Nothing is entered; a copy whose bytes a peer has changed must not lie about unnamed."""
+        entry.log(EventKind.OWN_RESULT_IGNORED, own)
+        if self._store is not None:
+            delete_unnamed(entry.session, self._store, [entry.instance.stored])
 
     def _locked_instance(self, session: Session, instance: ReceivedInstance) -> Instance | None:
         """The instance of this UID that came first, with its study locked; None if it is new."""

@@ -56,6 +56,23 @@ def test_results_that_come_back_are_ignored(scp_and_bench: tuple[StorageScp, Ben
     assert len(scp.received) == 2
 
 
+def test_results_that_come_back_with_other_bytes_leave_no_file_and_no_result_is_lost(
+    scp_and_bench: tuple[StorageScp, Bench],
+) -> None:
+    _, bench = scp_and_bench
+    results = delivered_study(bench)
+    held = set(bench.store.relative_paths())
+    forward(bench, results)
+    for result in results:
+        result.PatientName = "Coerced^Name"
+    forward(bench, results)
+    assert set(bench.store.relative_paths()) == held
+    for row in bench.results:
+        bench.store.verify(row.relative_path, row.sha256)
+    purge_study(bench.database, bench.store, "1.2.3", "operator", bench.clock)
+    assert list(bench.store.relative_paths()) == []
+
+
 def test_results_of_a_study_that_was_deleted_meanwhile_are_rejected_and_end_there(
     scp_and_bench: tuple[StorageScp, Bench],
 ) -> None:

@@ -25,7 +25,8 @@ from dicom_io.phantom import draw_phantom, phantom_dataset
 from dicom_io.storage import InstanceStore
 from worker.database import Database
 from worker.intake import DatabaseIntake
-from worker.reconciling import SETTLED_AFTER_SECONDS, Reconciler
+from worker.named_files import SETTLED_AFTER_SECONDS
+from worker.reconciling import Reconciler
 
 
 @dataclass(frozen=True)

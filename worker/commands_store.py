@@ -9,7 +9,8 @@ from rich.console import Console
 from dicom_io.storage import InstanceStore
 from worker.command_start import open_database
 from worker.intake import DatabaseIntake
-from worker.reconciling import SETTLED_AFTER_SECONDS, Reconciler
+from worker.named_files import SETTLED_AFTER_SECONDS
+from worker.reconciling import Reconciler
 
 application = typer.Typer()
 output = Console(soft_wrap=True)

@@ -8,7 +8,6 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import exists, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -16,7 +15,7 @@ from dicom_io.errors import StorageError
 from dicom_io.storage import InstanceStore, StoredInstance
 from worker.database import Database
 from worker.intake_rows import lock_study
-from worker.tables import FileToRemove, Instance, InstanceConflict, Result
+from worker.named_files import is_named
 
 _LOG = logging.getLogger(__name__)
 
@@ -63,21 +62,6 @@ def delete_unnamed(session: Session, store: InstanceStore, files: Iterable[Store
     for file in files:
         if not is_named(session, file):
             store.remove(file.relative_path)
-
-
-def is_named(session: Session, file: StoredInstance) -> bool:
-    """Whether a row names a file, also one that notes it for deletion."""
-    path = file.relative_path
-    # A file's name tells its hash and its SOP Instance UID, by which rows are found fast.
-    namers = (
-        exists().where(Instance.sha256 == file.sha256, Instance.relative_path == path),
-        exists().where(
-            Result.sop_instance_uid == file.sop_instance_uid, Result.relative_path == path
-        ),
-        exists().where(InstanceConflict.relative_path == path),
-        exists().where(FileToRemove.relative_path == path),
-    )
-    return any(session.scalar(select(namer)) for namer in namers)
 
 
 def require_files(store: InstanceStore, files: Iterable[StoredInstance]) -> None:

@@ -10,15 +10,13 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
 from pydicom.filereader import read_file_meta_info
-from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
 from dicom_io.access_control import AssociationFacts
 from dicom_io.errors import MultiMixError, StorageError
@@ -30,13 +28,10 @@ from dicom_io.uids import MANUFACTURER_MODEL_NAME
 from worker.clock import utc_now
 from worker.database import Database
 from worker.events import EventKind, record
-from worker.tables import FileToRemove, Instance, InstanceConflict, Result
+from worker.named_files import FOLDERS, SETTLED_AFTER_SECONDS, NamedFile, named_files
 
 _LOG = logging.getLogger(__name__)
 
-# A younger file may be about to get its row from a process that is at work.
-SETTLED_AFTER_SECONDS: Final = 600.0
-_FOLDERS: Final = tuple(f"{number:02x}" for number in range(256))
 _CALLING: Final = "RECONCILER"
 
 
@@ -65,15 +60,6 @@ class Differences:
         """Whether every file had its row and every row its file."""
         found = (self.entered, self.results_deleted, self.unreadable, self.missing, self.changed)
         return not any(found)
-
-
-@dataclass(frozen=True)
-class _Named:
-    """What a row says of a file; the length is None where the row does not know it."""
-
-    size: int | None = None
-    study_key: int | None = None
-    must_be_there: bool = True
 
 
 class Reconciler:
@@ -117,7 +103,7 @@ class Reconciler:
         found = Differences()
         if self._repair:
             self._store.remove_abandoned_parts()
-        for folder in _FOLDERS:
+        for folder in FOLDERS:
             if should_stop():
                 break
             self._compare(folder, found)
@@ -127,7 +113,7 @@ class Reconciler:
     def _compare(self, folder: str, found: Differences) -> None:
         # Rows first: a file that is deleted in between then looks missing, and is asked for again.
         with self._database.reading() as session:
-            named = dict(_named_files(session, f"instances/{folder}/"))
+            named = dict(named_files(session, f"instances/{folder}/"))
         present = set(self._store.relative_paths(folder))
         found.files += len(present)
         for path in sorted(present - named.keys()):
@@ -151,7 +137,7 @@ class Reconciler:
 
     def _is_named_now(self, path: str) -> bool:
         with self._database.reading() as session:
-            return next(_named_files(session, path), None) is not None
+            return next(named_files(session, path), None) is not None
 
     def _has_length(self, path: str, size: int) -> bool:
         try:
@@ -193,7 +179,7 @@ class Reconciler:
         finally:
             self._intake.association_ended(facts, released=True)
 
-    def _report(self, path: str, row: _Named, problem: str) -> None:
+    def _report(self, path: str, row: NamedFile, problem: str) -> None:
         _LOG.error("%s is named by a row, but %s; restore it from a backup", path, problem)
         if not self._repair:
             return
@@ -219,30 +205,6 @@ class Reconciler:
             len(found.missing),
             len(found.changed),
         )
-
-
-def _named_files(session: Session, beginning: str) -> Iterator[tuple[str, _Named]]:
-    """Every path of the database that begins like this, with what is known of its file."""
-    instances = select(Instance.relative_path, Instance.size, Instance.study_key)
-    for path, size, study_key in session.execute(
-        instances.where(Instance.relative_path.startswith(beginning, autoescape=True))
-    ):
-        yield path, _Named(size, study_key)
-    results = select(Result.relative_path, Result.study_key)
-    for path, study_key in session.execute(
-        results.where(Result.relative_path.startswith(beginning, autoescape=True))
-    ):
-        yield path, _Named(None, study_key)
-    conflicts = select(InstanceConflict.relative_path)
-    for path in session.scalars(
-        conflicts.where(InstanceConflict.relative_path.startswith(beginning, autoescape=True))
-    ):
-        yield path, _Named()
-    to_remove = select(FileToRemove.relative_path)
-    for path in session.scalars(
-        to_remove.where(FileToRemove.relative_path.startswith(beginning, autoescape=True))
-    ):
-        yield path, _Named(must_be_there=False)
 
 
 def reconcile_quietly(reconciler: Reconciler, stop: threading.Event) -> None:

@@ -184,11 +184,8 @@ def _is_held_again(session: Session, note: FileToRemove) -> bool:
     holders = (
         exists().where(Instance.sha256 == note.sha256, Instance.relative_path == path),
         exists().where(Result.study_key == note.study_key, Result.relative_path == path),
-        exists().where(
-            InstanceConflict.instance_key == Instance.instance_key,
-            Instance.study_key == note.study_key,
-            InstanceConflict.relative_path == path,
-        ),
+        # Of whatever study: what names this one may have come under another's instance.
+        exists().where(InstanceConflict.relative_path == path),
     )
     return any(session.scalar(select(holder)) for holder in holders)
 

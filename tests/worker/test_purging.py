@@ -1,5 +1,6 @@
 """A study is erased wherever it is, whoever's row it hides behind, and the log says by whom."""
 
+import os
 import struct
 import zlib
 from datetime import timedelta
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 from pydicom import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
-from dicom_io.errors import IllegalTransition, MultiMixError
+from dicom_io.errors import IllegalTransition, MultiMixError, StorageError
+from dicom_io.storage import InstanceStore, StoredInstance
 from tests.worker.arrivals import association
 from tests.worker.bench import Bench
 from tests.worker.readings import bring, chest_film
@@ -74,6 +77,99 @@ def test_copies_in_odd_places_are_erased_too(any_database: Database, tmp_path: P
     assert len(left) == 2
     assert not any(names_study(content, "1.2.3") for content in left)
     assert len(list((bench.store.root / "quarantine").iterdir())) == 2
+
+
+def old(bench: Bench, relative_path: str) -> str:
+    """A file as if it had been written an hour ago."""
+    path = bench.store.path_of(relative_path)
+    written = path.stat().st_mtime - 3600
+    os.utime(path, (written, written))
+    return relative_path
+
+
+def deflated(film: Dataset) -> Dataset:
+    film.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    return film
+
+
+def test_files_that_no_row_names_are_erased_and_those_of_others_stay(
+    any_database: Database, tmp_path: Path
+) -> None:
+    bench = Bench(any_database, tmp_path)
+    bench.receive(chest_film("1.2.3"))
+    bench.store.keep_dataset(chest_film("1.2.3", 2))
+    bench.store.keep_dataset(deflated(chest_film("1.2.3", 3)))
+    refers = chest_film("1.2.4")
+    refers.RelatedSeriesSequence = [Dataset()]
+    refers.RelatedSeriesSequence[0].StudyInstanceUID = "1.2.3"
+    others = {old(bench, bench.store.keep_dataset(refers).relative_path)}
+    others.add(bench.store.keep_dataset(chest_film("1.2.4", 2)).relative_path)
+    assert purge(bench) == 3
+    assert set(bench.store.relative_paths()) == others
+
+
+def test_what_is_on_its_way_to_its_row_while_its_study_is_erased_is_asked_for_again(
+    any_database: Database, tmp_path: Path
+) -> None:
+    bench = Bench(any_database, tmp_path)
+    bench.receive(chest_film("1.2.3"))
+    one = association()
+    bench.intake.association_accepted(one)
+
+    class OvertakenStore(InstanceStore):
+        def keep_dataset(self, dataset: Dataset) -> StoredInstance:
+            kept = super().keep_dataset(dataset)
+            self.content = self.read_encoded_dataset(kept.relative_path)
+            purge(bench)
+            return kept
+
+        def read_encoded_dataset(self, relative_path: str) -> bytes:
+            try:
+                return super().read_encoded_dataset(relative_path)
+            except StorageError:
+                return self.content  # the listener has it in memory
+
+    with pytest.raises(StorageError, match="send it again"):
+        bring(chest_film("1.2.3", 2), OvertakenStore(bench.store.root), bench.intake, one)
+    assert list(bench.store.relative_paths()) == []
+    bring(chest_film("1.2.3", 2), bench.store, bench.intake, one)
+    (instance,) = bench.instances
+    bench.store.verify(instance.relative_path, instance.sha256)
+
+
+def test_an_unreadable_file_that_no_row_names_is_erased_once_nobody_is_about_to_enter_it(
+    any_database: Database, tmp_path: Path
+) -> None:
+    bench = Bench(any_database, tmp_path)
+    bench.receive(chest_film("1.2.3"))
+    cut_off = bench.store.keep(
+        b"\x20\x00\x0d\x00UI\x06\x001.2.3\0\x20\x00\x0e\x00UI\x09",
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+        sop_class_uid="1.2.840.10008.5.1.4.1.1.7",
+        sop_instance_uid="1.2.3.4",
+    ).relative_path
+    path = bench.store.path_of(cut_off)
+    path.write_bytes(path.read_bytes().replace(b"DICM", b"DICX"))
+    purge(bench)
+    assert list(bench.store.relative_paths()) == [cut_off]
+    old(bench, cut_off)
+    purge(bench)
+    assert list(bench.store.relative_paths()) == []
+
+
+def test_a_study_of_which_only_a_conflict_is_here_is_erased(
+    any_database: Database, tmp_path: Path
+) -> None:
+    bench = Bench(any_database, tmp_path)
+    bench.receive(chest_film("1.2.4"))
+    same_uid = chest_film("1.2.3", 9)
+    same_uid.SOPInstanceUID = same_uid.file_meta.MediaStorageSOPInstanceUID = "1.2.4.1.1"
+    bench.receive(same_uid)
+    assert [study.study_uid for study in bench.all(Study)] == ["1.2.4"]
+    assert purge(bench) == 1
+    assert set(bench.store.relative_paths()) == {bench.instances[0].relative_path}
+    erased = bench.all(Study)[1]
+    assert (erased.study_uid, erased.state) == ("1.2.3", StudyState.REMOVED)
 
 
 def test_a_study_is_erased_twice_without_harm(any_database: Database, tmp_path: Path) -> None:

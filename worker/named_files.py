@@ -1,0 +1,75 @@
+"""Which files of the store a row names, and which none does."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import exists, select
+from sqlalchemy.orm import Session
+
+from dicom_io.storage import InstanceStore, StoredInstance
+from worker.tables import FileToRemove, Instance, InstanceConflict, Result
+
+# A younger file may be about to get its row from a process that is at work.
+SETTLED_AFTER_SECONDS: Final = 600.0
+FOLDERS: Final = tuple(f"{number:02x}" for number in range(256))
+
+
+@dataclass(frozen=True)
+class NamedFile:
+    """What a row says of a file; the length is None where the row does not know it."""
+
+    size: int | None = None
+    study_key: int | None = None
+    must_be_there: bool = True
+
+
+def named_files(session: Session, beginning: str) -> Iterator[tuple[str, NamedFile]]:
+    """Every path of the database that begins like this, with what is known of its file."""
+    instances = select(Instance.relative_path, Instance.size, Instance.study_key)
+    for path, size, study_key in session.execute(
+        instances.where(Instance.relative_path.startswith(beginning, autoescape=True))
+    ):
+        yield path, NamedFile(size, study_key)
+    results = select(Result.relative_path, Result.study_key)
+    for path, study_key in session.execute(
+        results.where(Result.relative_path.startswith(beginning, autoescape=True))
+    ):
+        yield path, NamedFile(None, study_key)
+    conflicts = select(InstanceConflict.relative_path)
+    for path in session.scalars(
+        conflicts.where(InstanceConflict.relative_path.startswith(beginning, autoescape=True))
+    ):
+        yield path, NamedFile()
+    to_remove = select(FileToRemove.relative_path)
+    for path in session.scalars(
+        to_remove.where(FileToRemove.relative_path.startswith(beginning, autoescape=True))
+    ):
+        yield path, NamedFile(must_be_there=False)
+
+
+def unnamed_paths(session: Session, store: InstanceStore) -> Iterator[str]:
+    """Files of the store that no row names, or that got their row just now.
+
+    One of 256 folders at a time, so that memory is bounded.
+    """
+    for folder in FOLDERS:
+        present = set(store.relative_paths(folder))
+        if present:
+            named = {path for path, _ in named_files(session, f"instances/{folder}/")}
+            yield from sorted(present - named)
+
+
+def is_named(session: Session, file: StoredInstance) -> bool:
+    """Whether a row names a file, also one that notes it for deletion."""
+    path = file.relative_path
+    # A file's name tells its hash and its SOP Instance UID, by which rows are found fast.
+    namers = (
+        exists().where(Instance.sha256 == file.sha256, Instance.relative_path == path),
+        exists().where(
+            Result.sop_instance_uid == file.sop_instance_uid, Result.relative_path == path
+        ),
+        exists().where(InstanceConflict.relative_path == path),
+        exists().where(FileToRemove.relative_path == path),
+    )
+    return any(session.scalar(select(namer)) for namer in namers)

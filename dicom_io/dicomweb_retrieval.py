@@ -24,6 +24,18 @@ _SERIES_UID: Final = "0020000E"
 _AS_STORED: Final = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 
 
+def list_study(service: DicomWebService, study_uid: str) -> frozenset[str]:
+    """Which radiographs a service says that it has of a study: SOP Instance UIDs, by QIDO-RS.
+
+    Raises:
+        AssociationFailed: the service cannot be asked.
+        MultiMixError: the UID is malformed.
+    """
+    _require_uid(study_uid)
+    with web_session(service) as session:
+        return frozenset(_instance_paths(session, service, study_uid))
+
+
 def retrieve_study(service: DicomWebService, study_uid: str, take: Take) -> Retrieval:
     """Fetch the radiographs of a study, one after the other.
 
@@ -38,11 +50,10 @@ def retrieve_study(service: DicomWebService, study_uid: str, take: Take) -> Retr
     Raises:
         AssociationFailed: the service cannot be asked, or broke off.
     """
-    if not is_uid(study_uid):
-        raise MultiMixError("a Study Instance UID has digits and dots, at most 64 of them")
+    _require_uid(study_uid)
     taken, problems = 0, []
     with web_session(service) as session:
-        for path in _instance_paths(session, service, study_uid):
+        for path in _instance_paths(session, service, study_uid).values():
             answer = ask(session, service, "GET", path, {"Accept": _AS_STORED})
             try:
                 take(object_of(answer))
@@ -100,10 +111,15 @@ def parts_of(answer: WebAnswer) -> Iterator[bytes]:
             yield body
 
 
+def _require_uid(study_uid: str) -> None:
+    if not is_uid(study_uid):
+        raise MultiMixError("a Study Instance UID has digits and dots, at most 64 of them")
+
+
 def _instance_paths(
     session: requests.Session, service: DicomWebService, study_uid: str
-) -> list[str]:
-    """Paths of a study's radiographs, by QIDO-RS (PS3.18 10.6)."""
+) -> dict[str, str]:
+    """Paths of a study's radiographs by SOP Instance UID, by QIDO-RS (PS3.18 10.6)."""
     answer = ask(
         session,
         service,
@@ -112,7 +128,7 @@ def _instance_paths(
         {"Accept": "application/dicom+json"},
     )
     if answer.status == HTTPStatus.NO_CONTENT:
-        return []
+        return {}
     try:
         items = json.loads(answer.body) if answer.status == HTTPStatus.OK else None
     except (ValueError, RecursionError):
@@ -121,12 +137,14 @@ def _instance_paths(
         raise AssociationFailed(
             f"{service} cannot list a study (HTTP {answer.status})", transient=False
         )
-    paths = []
+    paths = {}
     for item in items:
         sop_class_uid, series_uid, instance_uid = (
             first_value(item, tag) for tag in (_SOP_CLASS_UID, _SERIES_UID, _SOP_INSTANCE_UID)
         )
         wanted = not sop_class_uid or sop_class_uid in SINGLE_IMAGE_STORAGE_CLASSES
         if wanted and is_uid(series_uid) and is_uid(instance_uid):
-            paths.append(f"/studies/{study_uid}/series/{series_uid}/instances/{instance_uid}")
+            paths[instance_uid] = (
+                f"/studies/{study_uid}/series/{series_uid}/instances/{instance_uid}"
+            )
     return paths

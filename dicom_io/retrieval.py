@@ -60,12 +60,12 @@ class Retrieval:
     problem: str = ""
 
 
-def count_instances(remote: RemoteAE, study_uid: str) -> int | None:
-    """How many radiographs a peer says that it has of a study, by C-FIND at image level.
+def list_instances(remote: RemoteAE, study_uid: str) -> frozenset[str] | None:
+    """Which radiographs a peer says that it has of a study, by C-FIND at image level.
 
     Returns:
-        The number of instances in the storage classes that are fetched; None where the peer takes
-        no such query.
+        SOP Instance UIDs in the storage classes that are fetched; None where the peer takes no such
+        query.
 
     Raises:
         AssociationFailed: the peer cannot be asked.
@@ -80,7 +80,7 @@ def count_instances(remote: RemoteAE, study_uid: str) -> int | None:
         for status, identifier in association.send_c_find(query, model):
             code = status.get("Status")
             if code not in _PENDING:
-                return len(found) if code == _SUCCESS else None
+                return frozenset(found) if code == _SUCCESS else None
             if identifier is not None and _is_fetched(identifier):
                 found.add(str(identifier.get("SOPInstanceUID")))
     raise AssociationFailed(f"{remote} broke off while it was asked for a study")

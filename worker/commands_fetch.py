@@ -29,12 +29,13 @@ def fetch(
         Way | None, typer.Option(help="get for a remote AE, wado for a URL; move if told.")
     ] = None,
     again: Annotated[
-        bool, typer.Option("--again", help="Also studies that the node knows already.")
+        bool, typer.Option("--again", help="Also studies that are here, or were deleted here.")
     ] = False,
 ) -> None:
     """Fetch studies from a peer, to be read like those that were sent.
 
-    A list may be given again after an interruption: what came already is not fetched twice.
+    A list may be given again after an interruption: only studies of which something is missing are
+    fetched. What was deleted here is told, and not fetched.
     """
     named = list(dict.fromkeys([*(studies or ()), *(_listed(file) if file else ())]))
     if not named or not peer:

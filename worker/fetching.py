@@ -15,15 +15,15 @@ from enum import Enum
 from sqlalchemy import select
 
 from dicom_io.access_control import AssociationFacts
-from dicom_io.dicomweb_retrieval import retrieve_study
+from dicom_io.dicomweb_retrieval import list_study, retrieve_study
 from dicom_io.errors import SettingsError, StorageError
 from dicom_io.instance_header import read_identifiers
 from dicom_io.retrieval import (
     Retrieval,
     RetrievedObject,
     Take,
-    count_instances,
     get_study,
+    list_instances,
     move_study,
 )
 from dicom_io.storage import InstanceStore
@@ -34,6 +34,7 @@ from worker.clock import utc_now
 from worker.connections import remote_of, web_service_at
 from worker.database import Database
 from worker.intake import DatabaseIntake
+from worker.intake_rows import known_instance, study_of_own_result
 from worker.settings import Settings
 from worker.studies import StudyState
 from worker.tables import Study
@@ -131,7 +132,7 @@ class Fetcher:
 
         Args:
             study_uid: which.
-            again: also if the node has dealt with it before.
+            again: also if all of it is here, or was deleted here.
 
         Returns:
             What came; a problem with this study alone is told in it.
@@ -139,9 +140,15 @@ class Fetcher:
         Raises:
             AssociationFailed: the peer cannot be asked at all.
         """
-        if not again and (state := self._known_state(study_uid)) is not None:
+        state = None if again else self._known_state(study_uid)
+        if state is StudyState.REMOVED:
+            note = "deleted here; use --again to fetch it anew"
+            return Fetched(study_uid, 0, 0, note, complete=False)
+        listed = self._listed(study_uid)
+        if state is not None and listed is not None and not self._missing(listed):
             return Fetched(study_uid, 0, 0, f"known already, {state.value}", complete=True)
-        retrieval = self._retrieve(study_uid)
+        # What came before comes again, and is known by its bytes.
+        retrieval = Retrieval(0) if listed == frozenset() else self._retrieve(study_uid)
         if not retrieval.taken and not retrieval.failed and not retrieval.problem:
             return Fetched(study_uid, 0, 0, "the peer has no radiograph of it", complete=False)
         complete = not retrieval.failed and not retrieval.problem
@@ -151,13 +158,25 @@ class Fetcher:
         with self._database.reading() as session:
             return session.scalar(select(Study.state).where(Study.study_uid == study_uid))
 
+    def _listed(self, study_uid: str) -> frozenset[str] | None:
+        """SOP Instance UIDs that the peer has of a study; None where it does not tell."""
+        if self._source.url is not None:
+            return list_study(web_service_at(self._settings, self._source.url), study_uid)
+        return list_instances(remote_of(self._settings, self._source), study_uid)
+
+    def _missing(self, listed: frozenset[str]) -> bool:
+        """Whether any of these instances is not here; results of ours need not come."""
+        with self._database.reading() as session:
+            return any(
+                known_instance(session, uid) is None and study_of_own_result(session, uid) is None
+                for uid in listed
+            )
+
     def _retrieve(self, study_uid: str) -> Retrieval:
         if self._source.url is not None:
             service = web_service_at(self._settings, self._source.url)
             return self._taking(lambda take: retrieve_study(service, study_uid, take))
         remote = remote_of(self._settings, self._source)
-        if count_instances(remote, study_uid) == 0:
-            return Retrieval(0)
         if self._way is Way.MOVE:
             return move_study(remote, study_uid, self._settings.ae_title)
         return self._taking(lambda take: get_study(remote, study_uid, take))

@@ -8,12 +8,12 @@ from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from dicom_io.delivery_status import Disposition
 from dicom_io.dicomweb import DicomWebService
-from dicom_io.dicomweb_retrieval import retrieve_study
+from dicom_io.dicomweb_retrieval import list_study, retrieve_study
 from dicom_io.dicomweb_storage import store
 from dicom_io.errors import AssociationFailed, StorageError
 from dicom_io.part10 import dataset_offset
 from dicom_io.remote import RemoteAE
-from dicom_io.retrieval import count_instances, get_study, move_study
+from dicom_io.retrieval import get_study, list_instances, move_study
 from tests.dicom_io.peers import DX, radiograph, storage_peer
 from tests.orthanc import running_orthanc
 
@@ -65,9 +65,10 @@ def remote(archive):
 STUDY = str(radiograph().StudyInstanceUID)
 
 
-def test_the_archive_says_how_many_films_it_has(remote):
-    assert count_instances(remote, STUDY) == 2
-    assert count_instances(remote, UNKNOWN_STUDY) == 0
+def test_the_archive_says_which_films_it_has(archive, remote, films):
+    service = DicomWebService(archive.dicomweb_url)
+    assert list_instances(remote, STUDY) == list_study(service, STUDY) == set(films)
+    assert list_instances(remote, UNKNOWN_STUDY) == list_study(service, UNKNOWN_STUDY) == set()
 
 
 def test_c_get_brings_every_film_as_the_archive_has_it(remote, films):

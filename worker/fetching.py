@@ -125,6 +125,7 @@ class Fetcher:
             f"fetch:{socket.gethostname()}:{os.getpid()}",
             settings.quiet,
             settings.longest_wait,
+            store=self._store,
         )
 
     def fetch(self, study_uid: str, *, again: bool = False) -> Fetched:

@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 
+from dicom_io.storage import InstanceStore, StoredInstance
 from tests.dicom_io.web_services import Answer, Request, web_server
 from tests.worker.archive_scp import archive_scp
 from tests.worker.bench import PACS, Bench
@@ -140,3 +142,24 @@ def test_a_web_service_is_asked_only_for_studies_that_are_not_whole(
         asked = len(service.requests)
         assert "known already" in fetch(settings, database, service.url, "1.2.3").note
         assert len(service.requests) == asked + 1, "only for the list"
+
+
+def test_what_is_deleted_on_its_way_to_its_row_counts_as_not_fetched(
+    database: Database, settings: Settings, bench: Bench
+) -> None:
+    class OvertakenStore(InstanceStore):
+        def keep(self, *args: Any, **uids: str) -> StoredInstance:
+            kept = super().keep(*args, **uids)
+            purge_study(database, bench.store, "1.2.3", "miller", bench.clock)
+            return kept
+
+    with archive_scp(chest_film("1.2.3", 1)) as (_, peer):
+        source = source_named(settings, peer)
+        fetcher = Fetcher(settings, database, source, way_to(source, None))
+        bench.receive(chest_film("1.2.3", 2))
+        fetcher._store = OvertakenStore(settings.store_directory)
+        outcome = fetcher.fetch("1.2.3")
+        assert (outcome.failed, outcome.complete) == (1, False)
+        assert bench.instances == []
+        assert fetch(settings, database, peer, "1.2.3", again=True).complete
+    assert [bench.store.path_of(row.relative_path).is_file() for row in bench.instances] == [True]

@@ -143,8 +143,11 @@ def batch(
         str, typer.Option(help=f"Objects to make, of: {', '.join(PROFILE_NAMES)}.")
     ] = "seg,sc",
 ) -> None:
-    """Read a folder of DICOM files without network, broker or database; OUT is yours alone."""
-    from worker.batch import print_summary, run_batch
+    """Read a folder of DICOM files without network, broker or database; OUT is yours alone.
+
+    The status is 1 if a file failed; the next start tries it again.
+    """
+    from worker.batch import any_failed, print_summary, run_batch
     from worker.reading import load_model
 
     keep_to_oneself()
@@ -153,6 +156,8 @@ def batch(
     predictor = load_model(settings.model_directory, settings.device)
     rows = run_batch(source, out, predictor, kinds, settings.decoding_limits)
     print_summary(rows, out, output)
+    if any_failed(rows):
+        raise typer.Exit(1)
 
 
 @application.command()

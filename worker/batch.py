@@ -3,7 +3,8 @@
     python -m worker batch IN OUT --results seg,sc,sr
 
 OUT gets ``results.csv`` (one row a file) and, in ``objects/``, the result objects of each film. A
-second start goes on where the first stopped; a bad file becomes a row, never an end.
+second start goes on where the first stopped, and tries again what had failed; a bad file becomes a
+row, never an end.
 """
 
 import csv
@@ -77,7 +78,9 @@ def run_batch(
     kinds: frozenset[ResultKind] = DEFAULT_PROFILE,
     limits: DecodingLimits | None = None,
 ) -> list[BatchRow]:
-    """Read every file below a folder that has no row in ``OUT/results.csv`` yet.
+    """Read every file below a folder that ``OUT/results.csv`` does not call done or rejected yet.
+
+    What failed before may have had too little time or room; its row makes way for the new one.
 
     Args:
         source: a DICOM file, or a folder of any depth.
@@ -91,9 +94,12 @@ def run_batch(
     """
     (out / "objects").mkdir(parents=True, exist_ok=True)
     table = out / "results.csv"
-    done = _complete_rows(table)
-    seen = {row.source for row in done}
-    todo = [path for path in _files(source) if _relative(path, source) not in seen]
+    earlier = _complete_rows(table)
+    settled = {row.source for row in earlier if row.status != "failed"}
+    todo = [path for path in _files(source) if _relative(path, source) not in settled]
+    retried = {_relative(path, source) for path in todo}
+    done = [row for row in earlier if row.source not in retried]
+    _write_table(table, done)
     with table.open("a", newline="") as file, DecodingProcess(limits) as decoding:
         writer = csv.DictWriter(file, fieldnames=COLUMNS)
         for path in track(todo, description="reading", disable=not todo):
@@ -103,6 +109,11 @@ def run_batch(
             os.fsync(file.fileno())
             done.append(row)
     return done
+
+
+def any_failed(rows: list[BatchRow]) -> bool:
+    """Whether a file could not be read; one that was rejected could."""
+    return any(row.status == "failed" for row in rows)
 
 
 def print_summary(rows: list[BatchRow], out: Path, console: Console) -> None:
@@ -182,21 +193,21 @@ def _relative(path: Path, source: Path) -> str:
 
 
 def _complete_rows(table: Path) -> list[BatchRow]:
-    """Rows of an earlier start; a last row cut off by a power loss is dropped.
-
-    The file is written anew, so that it has the columns of this version whatever it had before.
-    """
+    """Rows of an earlier start; a last row cut off by a power loss is dropped."""
     text = table.read_text() if table.exists() else ""
     whole = text[: text.rfind("\n") + 1]
-    rows = [
+    return [
         BatchRow(**{column: row.get(column) or "" for column in COLUMNS})
         for row in csv.DictReader(io.StringIO(whole))
         if row.get("source")
     ]
+
+
+def _write_table(table: Path, rows: list[BatchRow]) -> None:
+    """Write the file anew, so that it has the columns of this version whatever it had before."""
     unfinished = table.with_suffix(".csv.part")
     with unfinished.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=COLUMNS)
         writer.writeheader()
         writer.writerows(asdict(row) for row in rows)
     unfinished.replace(table)
-    return rows

@@ -16,14 +16,19 @@ from tests.worker.nodes import ROOT
 from worker.batch import COLUMNS
 
 
-def run_batch(source: Path, out: Path, *options: str) -> list[dict[str, str]]:
-    """Run the command as a user does and read its table."""
-    subprocess.run(
+def run_batch(
+    source: Path, out: Path, *options: str, status: int = 0, **settings: str
+) -> list[dict[str, str]]:
+    """Run the command as a user does, look at its exit status, and read its table."""
+    done = subprocess.run(
         [sys.executable, "-m", "worker", "batch", str(source), str(out), *options],
-        check=True,
+        check=False,
         capture_output=True,
+        text=True,
         timeout=240,
+        env=os.environ | settings,
     )
+    assert done.returncode == status, done.stderr
     with (out / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == COLUMNS
@@ -89,6 +94,42 @@ def test_a_second_start_reads_only_what_is_new(films: Path, tmp_path: Path) -> N
     rows = run_batch(films, out)
     assert [row["source"] for row in rows[:3]] == ["damaged.dcm", "hip.dcm", "notes.txt"]
     assert [(row["source"], row["status"]) for row in rows[3:]] == [("new.dcm", "done")]
+
+
+HASTE = {"MULTIMIX_DECODE_TIME_LIMIT_SECONDS": "0.000001"}
+
+
+def test_what_failed_for_want_of_time_is_told_and_read_by_the_next_start(
+    films: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    hasty = run_batch(films, out, status=1, **HASTE)
+    assert {row["status"] for row in hasty} == {"failed"}
+    patient = run_batch(films, out, status=0)
+    assert {row["source"]: row["status"] for row in patient} == {
+        "deep/er/chest": "done",
+        "hip.dcm": "rejected",
+        "damaged.dcm": "rejected",
+        "notes.txt": "rejected",
+    }
+    assert len(patient) == 4
+    assert run_batch(films, out, status=0, **HASTE) == patient, "what is settled is left alone"
+
+
+def test_a_failure_of_a_file_that_is_there_no_more_stays_in_the_table(
+    films: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    run_batch(films, out, status=1, **HASTE)
+    (films / "notes.txt").unlink()
+    shutil.rmtree(films / "deep")
+    rows = run_batch(films, out, status=1)
+    assert {row["source"]: row["status"] for row in rows} == {
+        "deep/er/chest": "failed",
+        "notes.txt": "failed",
+        "damaged.dcm": "rejected",
+        "hip.dcm": "rejected",
+    }
 
 
 def test_an_unknown_kind_of_result_is_refused_before_anything_is_read(tmp_path: Path) -> None:

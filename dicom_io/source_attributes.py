@@ -16,7 +16,7 @@ from pydicom.config import IGNORE, RAISE
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.sequence import Sequence
 from pydicom.sr.coding import Code
-from pydicom.valuerep import validate_value
+from pydicom.valuerep import STR_VR, validate_value
 
 # PS3.3 C.7.1.1 and C.7.2.1; type 2 there, so always present in a result, if empty.
 IDENTIFYING: Final = (
@@ -258,14 +258,22 @@ def _defined_term(given: str) -> str:
 
 
 def _identifying_element(source: Dataset, keyword: str) -> DataElement:
-    """The element as it stands in the source, or an empty one."""
+    """The element as it stands in the source, or an empty one.
+
+    Devices write the right text under the wrong value representation, as SH for LO. The text is
+    what archives file by; it is kept, under the representation of the dictionary.
+    """
+    vr = dictionary_VR(_tag(keyword))
     try:
         element = source[keyword]
-    except KeyError:
+    except (KeyError, ValueError, TypeError, OverflowError):
         return _empty_element(keyword)
-    if dictionary_VR(_tag(keyword)) != element.VR:
-        return _empty_element(keyword)
-    return DataElement(_tag(keyword), element.VR, element.value, validation_mode=IGNORE)
+    value = element.value
+    if vr != element.VR:
+        if element.VR not in STR_VR or element.is_empty:
+            return _empty_element(keyword)
+        value = [str(part) for part in value] if element.VM > 1 else str(value)
+    return DataElement(_tag(keyword), vr, value, validation_mode=IGNORE)
 
 
 def _valid_element(source: Dataset, keyword: str) -> DataElement | None:

@@ -7,10 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.valuerep import STR_VR
 
+from dicom_io.part10 import encode_dataset
 from dicom_io.result_object import decoded, encoded
 from dicom_io.result_set import build_result_set
-from dicom_io.source_attributes import IDENTIFYING, OPTIONAL, REQUIRED_IF_VALID
+from dicom_io.source_attributes import (
+    IDENTIFYING,
+    OPTIONAL,
+    REQUIRED_IF_VALID,
+    inherited_attributes,
+)
 from dicom_io.uids import ResultKind
 from tests.dicom_io.sources import findings_in, radiograph
 
@@ -28,13 +36,14 @@ ATTACKED = (
 )  # fmt: skip
 
 
-def attacked(contents):
+def attacked(contents, vr=None):
+    """A film with these bytes in its attributes, under ``vr`` or each under its own."""
     source = radiograph()
     pattern = source._dict[0x00100010]
     for keyword, content in contents.items():
         tag = tag_for_keyword(keyword)
         source._dict[tag] = pattern._replace(
-            tag=tag, VR=dictionary_VR(tag), value=content, length=len(content)
+            tag=tag, VR=vr or dictionary_VR(tag), value=content, length=len(content)
         )
     return source
 
@@ -62,6 +71,19 @@ def test_no_attribute_can_stop_a_result(contents):
         read = decoded(encoded(result))
         assert read.SOPInstanceUID == result.SOPInstanceUID, kind
         assert read.StudyInstanceUID == source.StudyInstanceUID
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(IDENTIFYING), LOOKALIKES | st.binary(max_size=40), min_size=1, max_size=3
+    ),
+    st.sampled_from(sorted(STR_VR)),
+    st.sampled_from(["", "ISO_IR 100", "ISO_IR 192"]),
+)
+def test_no_text_under_another_representation_can_stop_a_result(contents, vr, character_set):
+    source = attacked(contents, vr)
+    source.SpecificCharacterSet = character_set
+    assert encode_dataset(inherited_attributes(source), ExplicitVRLittleEndian)
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,9 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from pydicom import Dataset, dcmread
+from pydicom import DataElement, Dataset, Sequence, dcmread
 from pydicom.data import get_charset_files
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from dicom_io.result_object import decoded, encoded
 from dicom_io.segmentation import build_segmentation
@@ -107,6 +108,44 @@ def test_what_identifies_patient_and_study_is_copied_value_for_value():
         assert inherited[keyword].value == source[keyword].value, keyword
     assert inherited.TimezoneOffsetFromUTC == "+0900"
     assert inherited.StudyDescription == source.StudyDescription
+
+
+def stored_as(keyword, vr, value):
+    """The attribute stands in the file under this value representation."""
+
+    def change(dataset):
+        dataset[keyword] = DataElement(tag_for_keyword(keyword), vr, value)
+
+    return change
+
+
+@pytest.mark.parametrize("vr", ["LO", "SH", "ST", "UT", "PN", "CS", "UN"])
+@pytest.mark.parametrize("keyword", IDENTIFYING)
+def test_what_identifies_is_copied_also_from_under_another_text_representation(keyword, vr):
+    text = "Müller^Jürgen" if vr not in ("CS", "UN") else "007"
+    source = radiograph(stored_as(keyword, vr, b"007" if vr == "UN" else text))
+    result = build_segmentation(source, findings_in(source), CREATED)
+    read = decoded(encoded(result))[keyword]
+    assert (read.VR, str(read.value)) == (dictionary_VR(keyword), text)
+
+
+@pytest.mark.parametrize("vr", ["IS", "DS"])
+def test_a_patient_id_under_a_representation_of_numbers_keeps_its_zeros(vr):
+    source = radiograph(stored_as("PatientID", vr, "0004711"))
+    assert inherited_attributes(source).PatientID == "0004711"
+
+
+def test_several_values_under_another_text_representation_stay_several():
+    source = radiograph(stored_as("PatientID", "SH", ["47", "11"]))
+    assert inherited_attributes(source).PatientID == ["47", "11"]
+
+
+@pytest.mark.parametrize(
+    ("vr", "value"), [("OB", b"4711"), ("US", 4711), ("SQ", Sequence([Dataset()]))]
+)
+def test_what_is_no_text_identifies_nobody(vr, value):
+    source = radiograph(stored_as("PatientID", vr, value))
+    assert inherited_attributes(source)["PatientID"].is_empty
 
 
 @pytest.mark.parametrize("name", ["missing type 2", "empty type 2"])

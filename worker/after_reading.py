@@ -9,9 +9,9 @@ from typing import Final
 from sqlalchemy.orm import Session
 
 from worker.backoff import Backoff
-from worker.dispatching import call_for_deliveries
-from worker.results import inference_counts, reasons_without_result
-from worker.settling import is_being_delivered, problem_of
+from worker.dispatching import call_for_deliveries, peers_to_wake
+from worker.results import inference_counts
+from worker.settling import ending_of, is_on_its_way
 from worker.studies import Step, StudyState
 from worker.study_steps import StudyLease, take_step
 from worker.tables import InferenceState, Study
@@ -19,6 +19,11 @@ from worker.tables import InferenceState, Study
 # A full disk is looked at again after a pause as after so many failures in a row; each look costs
 # a reading.
 _FAILURES_LIKE_NO_ROOM: Final = 3
+_STEPS: Final = {
+    StudyState.DONE: Step.NOTHING_TO_SEND,
+    StudyState.FAILED: Step.GAVE_UP,
+    StudyState.REJECTED: Step.NOTHING_ELIGIBLE,
+}
 
 
 def finish(
@@ -34,33 +39,21 @@ def finish(
         now: the time.
 
     Returns:
-        Keys of the peers for which results now wait.
+        Keys of the peers for which results wait, whether made now or before.
     """
     counts = inference_counts(session, lease.study_key, model_key)
     if counts.get(InferenceState.STARTED):
         _try_again(session, lease, backoff, now)
         return []
-    peers = (
+    if counts.get(InferenceState.READ):
         call_for_deliveries(session, lease.study_key, now)
-        if counts.get(InferenceState.READ)
-        else []
-    )
     session.flush()
-    if is_being_delivered(session, lease.study_key):
-        # Also where this reading adds nothing: results of an earlier one may still fail.
+    # Results of an earlier revision, or of another model, keep the study open as its own do.
+    if is_on_its_way(session, lease.study_key):
         _leave(session, lease, StudyState.DELIVERING, Step.RESULTS_MADE, now)
-        return peers
-    if not counts.get(InferenceState.READ):
-        reason = "; ".join(reasons_without_result(session, lease.study_key, model_key))
-        failed = bool(counts.get(InferenceState.FAILED))
-        target = StudyState.FAILED if failed else StudyState.REJECTED
-        step = Step.GAVE_UP if failed else Step.NOTHING_ELIGIBLE
-        _leave(session, lease, target, step, now, reason)
-        return []
-    problem = problem_of(session, lease.study_key)
-    target = StudyState.FAILED if problem else StudyState.DONE
-    step = Step.GAVE_UP if problem else Step.NOTHING_TO_SEND
-    _leave(session, lease, target, step, now, problem)
+        return peers_to_wake(session, lease.study_key)
+    ending = ending_of(session, lease.study_key, model_key)
+    _leave(session, lease, ending.state, _STEPS[ending.state], now, ending.reason)
     return []
 
 

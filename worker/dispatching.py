@@ -41,12 +41,8 @@ def kinds_to_make(session: Session) -> KindsToMake:
     return KindsToMake(wanted, with_substitutes(wanted) - wanted)
 
 
-def call_for_deliveries(session: Session, study_key: int, now: datetime) -> list[int]:
-    """Enter what each target is to get of a study and has not been asked to take.
-
-    Returns:
-        Keys of the peers for which something waits, whether entered now or before.
-    """
+def call_for_deliveries(session: Session, study_key: int, now: datetime) -> None:
+    """Enter what each target is to get of a study and has not been asked to take."""
     made: defaultdict[int, dict[ResultKind, int]] = defaultdict(dict)
     for result in session.scalars(
         select(Result)
@@ -58,6 +54,10 @@ def call_for_deliveries(session: Session, study_key: int, now: datetime) -> list
         for result_keys in made.values():
             for kind, instead_of in _chosen(profile, result_keys).items():
                 _enter(session, study_key, result_keys[kind], peer_key, instead_of, now)
+
+
+def peers_to_wake(session: Session, study_key: int) -> list[int]:
+    """Keys of the peers for which results of a study wait to be sent."""
     return list(
         session.scalars(
             select(Delivery.peer_key)

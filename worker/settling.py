@@ -1,10 +1,13 @@
 """When nothing of a study is left to do, how did it end."""
 
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
-from sqlalchemy import case, func, select
+from sqlalchemy import case, exists, func, select
 from sqlalchemy.orm import Session, aliased
 
+from worker.results import inference_counts, reasons_without_result
 from worker.studies import Step, StudyState
 from worker.study_steps import take_step
 from worker.tables import (
@@ -18,6 +21,25 @@ from worker.tables import (
     Result,
     Study,
 )
+
+_STEPS: Final = {
+    StudyState.DONE: Step.ALL_DELIVERED,
+    StudyState.FAILED: Step.DELIVERY_FAILED,
+    StudyState.REJECTED: Step.NOTHING_ELIGIBLE,
+}
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a study ends of which nothing is left to do.
+
+    Attributes:
+        state: done, failed or rejected.
+        reason: what the operator is told; None of a study that is done.
+    """
+
+    state: StudyState
+    reason: str | None
 
 
 def settle_study(session: Session, study_key: int, now: datetime) -> bool:
@@ -36,38 +58,60 @@ def settle_study(session: Session, study_key: int, now: datetime) -> bool:
     study = session.scalars(
         select(Study).where(Study.study_key == study_key).with_for_update()
     ).one()
-    if study.state is not StudyState.DELIVERING:
+    if study.state is not StudyState.DELIVERING or is_on_its_way(session, study_key):
         return False
-    if is_being_delivered(session, study_key):
-        return False
-    problem = problem_of(session, study_key)
+    ending = ending_of(session, study_key, _latest_model(session, study_key))
     return take_step(
         session,
         study_key,
         StudyState.DELIVERING,
-        StudyState.FAILED if problem else StudyState.DONE,
-        Step.DELIVERY_FAILED if problem else Step.ALL_DELIVERED,
+        ending.state,
+        _STEPS[ending.state],
         now,
-        reason=problem,
+        reason=ending.reason,
     )
 
 
-def is_being_delivered(session: Session, study_key: int) -> bool:
-    """Whether some target has yet to take a result of the study, or to commit to keep it."""
-    unsettled = select(func.count()).where(
-        Delivery.study_key == study_key, Delivery.state.in_(UNSETTLED)
-    )
-    return bool(session.scalar(unsettled))
+def is_on_its_way(session: Session, study_key: int) -> bool:
+    """Whether a result of a study waits to be sent or committed to, whichever model made it."""
+    unsettled = exists().where(Delivery.study_key == study_key, Delivery.state.in_(UNSETTLED))
+    return bool(session.scalar(select(unsettled)))
 
 
-def problem_of(session: Session, study_key: int) -> str | None:
-    """What keeps a study from being done although nothing is left to do; None if nothing does."""
-    problems = [
-        *_unread(session, study_key),
-        *_refused(session, study_key),
-        *_taken_nowhere(session, study_key),
-    ]
-    return "; ".join(problems) or None
+def ending_of(session: Session, study_key: int, model_key: int) -> Ending:
+    """How a study ends of which nothing is left to read, and nothing is on its way.
+
+    Args:
+        session: the transaction.
+        study_key: the study.
+        model_key: the model that read it last. A study of which it has no result is not done, also
+            where targets have results of older models.
+
+    Returns:
+        Failed where a film could not be read or a target lacks a result, with what keeps the study
+        from being done; else rejected or done.
+    """
+    counts = inference_counts(session, study_key, model_key)
+    unsent = [*_refused(session, study_key), *_taken_nowhere(session, study_key)]
+    if not counts.get(InferenceState.READ):
+        reasons = [*reasons_without_result(session, study_key, model_key), *unsent]
+        failed = bool(counts.get(InferenceState.FAILED) or unsent)
+        return Ending(StudyState.FAILED if failed else StudyState.REJECTED, "; ".join(reasons))
+    problems = [*_unread(session, study_key), *unsent]
+    if problems:
+        return Ending(StudyState.FAILED, "; ".join(problems))
+    return Ending(StudyState.DONE, None)
+
+
+def _latest_model(session: Session, study_key: int) -> int:
+    """The model that was the last to take up a film of a study that has results."""
+    return session.scalars(
+        select(Inference.model_key)
+        .join(Instance)
+        .where(Instance.study_key == study_key)
+        .order_by(Inference.inference_key.desc())
+        .limit(1)
+    ).one()
 
 
 def _unread(session: Session, study_key: int) -> list[str]:

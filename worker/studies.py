@@ -2,15 +2,19 @@
 
 ::
 
-                 +------------- late instance: next revision -------------+
-                 v                                                        |
-    (new) --> received --> ready --> running --> delivering --> done      |
-                 |           ^          |             |                   |
-                 |           +- retry --+             +------> failed     |
-                 |                      +--> done, failed, rejected       |
-                 +--> rejected             (nothing to send)              |
-                                                                          |
-                 any of ready, running, delivering, done, failed, rejected, removed
+                 +------------- late instance: next revision ---------------+
+                 v                                                          |
+    (new) --> received --> ready --> running --> delivering                 |
+                 |           ^          |             |                     |
+                 |           +- retry --+             +--> done, failed, rejected
+                 |                      |                  (nothing is on its way any more)
+                 |                      +--> done, failed, rejected         |
+                 +--> rejected               (nothing is on its way)        |
+                                                                            |
+                   any of ready, running, delivering, done, failed, rejected, removed
+
+What is done or rejected has no result on its way to a target: a study whose latest model has no
+result of it is rejected only when the results of older models have been sent.
 
 A requeue by the operator leads from done, failed or rejected to ready, and from failed to
 delivering where only deliveries are left to do. Done and rejected studies end as removed when
@@ -48,7 +52,7 @@ class Step(Enum):
     HANDED_BACK = "the worker gave it back: its time was over, or the attempt failed"
     LEASE_EXPIRED = "the worker gave no sign of life until its lease ran out"
     GAVE_UP = "every attempt failed"
-    RESULTS_MADE = "its results are stored and wait to be sent, or some are still on their way"
+    RESULTS_MADE = "its results are stored, and some have yet to reach a target"
     NOTHING_TO_SEND = "its results are stored, and no target is set or all of them have it all"
     NOTHING_ELIGIBLE = "none of its instances is a frontal chest radiograph"
     ALL_DELIVERED = "every target has every result"
@@ -72,6 +76,7 @@ TRANSITIONS: Final[Mapping[tuple[StudyState, StudyState], frozenset[Step]]] = {
     (_S.RUNNING, _S.FAILED): frozenset({Step.GAVE_UP}),
     (_S.DELIVERING, _S.DONE): frozenset({Step.ALL_DELIVERED}),
     (_S.DELIVERING, _S.FAILED): frozenset({Step.DELIVERY_FAILED}),
+    (_S.DELIVERING, _S.REJECTED): frozenset({Step.NOTHING_ELIGIBLE}),
     (_S.FAILED, _S.DELIVERING): frozenset({Step.REQUEUED}),
     **{
         (state, _S.REMOVED): frozenset({Step.ERASED})

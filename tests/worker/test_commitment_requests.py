@@ -62,21 +62,6 @@ def states(bench: Bench) -> list[DeliveryState]:
     return [delivery.state for delivery in bench.deliveries]
 
 
-def test_a_study_that_grows_while_commitment_is_awaited_is_not_done_before_it(
-    bench: Bench, scp: CommittingScp
-) -> None:
-    bench.receive(chest_film("1.2.3", 2, BodyPartExamined="KNEE"))
-    assert bench.reader().read_study(1) == []
-    assert states(bench) == [AWAITING, AWAITING]
-    assert bench.study().state is StudyState.DELIVERING
-    scp.reports = False
-    requester(bench, wait_seconds=0).ask(1)
-    bench.clock.now += RULES.give_up_after
-    requester(bench, wait_seconds=0).ask(1)
-    assert states(bench) == [DeliveryState.FAILED, DeliveryState.FAILED]
-    assert bench.study().state is StudyState.FAILED
-
-
 def test_what_is_stored_is_delivered_when_the_target_has_committed(
     bench: Bench, scp: CommittingScp
 ) -> None:
@@ -151,6 +136,21 @@ def test_what_is_never_committed_becomes_a_dead_letter_with_its_reason(
     bench.clock.now += RULES.give_up_after
     requester(bench, wait_seconds=0).ask(1)
     assert states(bench) == [DeliveryState.FAILED, DeliveryState.FAILED]
+    study = bench.study()
+    assert study.state is StudyState.FAILED
+    assert "never committed" in (study.reason or "")
+
+
+def test_a_study_stays_open_until_the_target_commits_though_a_film_without_result_joins_it(
+    bench: Bench, scp: CommittingScp
+) -> None:
+    bench.receive(chest_film("1.2.3", 2, ViewPosition="LL"))
+    bench.reader().read_study(1)
+    assert states(bench) == [AWAITING, AWAITING]
+    assert bench.study().state is StudyState.DELIVERING
+    scp.reports = False
+    bench.clock.now += RULES.give_up_after
+    requester(bench, wait_seconds=0).ask(1)
     study = bench.study()
     assert study.state is StudyState.FAILED
     assert "never committed" in (study.reason or "")

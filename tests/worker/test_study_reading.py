@@ -12,7 +12,7 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
-from dicom_io.errors import CheckpointError, ImageRejected, RejectionReason
+from dicom_io.errors import CheckpointError
 from dicom_io.findings import ModelIdentity, Verdict
 from dicom_io.uids import ResultKind, result_uid
 from tests.dicom_io.sources import MODEL
@@ -263,21 +263,6 @@ def test_a_newer_model_supersedes_what_older_ones_found(any_bench: Bench) -> Non
     assert {d.state for d in bench.deliveries[:4]} == {DeliveryState.SUPERSEDED}
     assert {d.state for d in bench.deliveries[4:]} == {DeliveryState.PENDING}
     assert len(bench.deliveries) == 4 + 4 * 2
-
-
-def test_a_study_stays_open_for_earlier_results_that_wait_whatever_a_newer_model_says(
-    bench: Bench,
-) -> None:
-    bench.receive(chest_film("1.2.3"))
-    bench.reader().read_study(1)
-    bench.receive(chest_film("1.2.3", 2, BodyPartExamined="KNEE"))
-
-    def unlike(_: Dataset) -> DrawnReading:
-        raise ImageRejected(RejectionReason.UNLIKE_TRAINING)
-
-    bench.reader(NEWER_MODEL, unlike).read_study(1)
-    assert DeliveryState.PENDING in {d.state for d in bench.deliveries}
-    assert bench.study().state is StudyState.DELIVERING
 
 
 def test_one_version_never_names_two_models(bench: Bench) -> None:

@@ -211,8 +211,10 @@ class ResultSender:
                 .where(Peer.peer_key == peer_key)
                 .values(failures=0, next_attempt_at=None, last_failure=None)
             )
+            deliveries = _deliveries_of(session, due)
             for one, outcome in zip(due, outcomes, strict=True):
-                self._record_outcome(session, one, outcome, recipient, now)
+                if (delivery := deliveries.get(one.delivery_key)) is not None:
+                    self._record_outcome(session, one, delivery, outcome, recipient, now)
             _settle(session, due, now)
         # A target that answers nothing but "later" is left alone until the first is due again.
         return any(outcome.disposition is not Disposition.RETRY for outcome in outcomes)
@@ -221,11 +223,11 @@ class ResultSender:
         self,
         session: Session,
         one: _Due,
+        delivery: Delivery,
         outcome: SendOutcome,
         recipient: Recipient,
         now: datetime,
     ) -> None:
-        delivery = session.get_one(Delivery, one.delivery_key)
         delivery.status = outcome.status
         delivery.reason = _reason_of(outcome)
         substitute = None
@@ -270,8 +272,11 @@ class ResultSender:
         if damaged:
             now = self._now()
             with self._database.writing() as session:
+                deliveries = _deliveries_of(session, [one for one, _ in damaged])
                 for one, reason in damaged:
-                    delivery = session.get_one(Delivery, one.delivery_key)
+                    delivery = deliveries.get(one.delivery_key)
+                    if delivery is None:
+                        continue
                     delivery.state, delivery.reason = DeliveryState.FAILED, reason
                     delivery.finished_at = now
                     detail = {"sop_instance_uid": one.sop_instance_uid, "reason": reason}
@@ -303,13 +308,20 @@ class ResultSender:
             failures = peer.failures if transient else max(peer.failures, 20)
             peer.next_attempt_at = now + self._rules.backoff.pause(failures)
             peer.last_failure = reason
-            for one in due:
-                delivery = session.get_one(Delivery, one.delivery_key)
+            for delivery in _deliveries_of(session, due).values():
                 delivery.reason = reason
                 delivery.next_attempt_at = peer.next_attempt_at
                 if now - delivery.created_at >= self._rules.give_up_after:
                     delivery.state, delivery.finished_at = DeliveryState.FAILED, now
             _settle(session, due, now)
+
+
+def _deliveries_of(session: Session, due: list[_Due]) -> dict[int, Delivery]:
+    """What is under way, by its key; nothing is left of a study that was erased meanwhile."""
+    studies = {one.delivery_key: one.study_key for one in due}
+    rows = session.scalars(select(Delivery).where(Delivery.delivery_key.in_(studies)))
+    # SQLite gives the keys of deleted rows away again.
+    return {row.delivery_key: row for row in rows if row.study_key == studies[row.delivery_key]}
 
 
 def _settle(session: Session, due: list[_Due], now: datetime) -> None:

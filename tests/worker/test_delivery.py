@@ -16,6 +16,7 @@ from tests.worker.storage_scp import StorageScp, storage_scp
 from worker.addresses import Target
 from worker.database import Database
 from worker.peers import enter_targets
+from worker.purging import purge_study
 from worker.studies import StudyState
 from worker.tables import DeliveryState, Event
 
@@ -275,6 +276,25 @@ def test_an_attempt_is_counted_before_the_association_and_repeated_after_a_crash
     bench.sender(send).deliver_to(1)
     assert bench.study().state is StudyState.DONE
     assert sorted(scp.uids[:2]) == sorted(scp.uids[2:]), "the same objects, never new ones"
+
+
+def test_a_study_that_was_erased_meanwhile_takes_no_answer_from_its_neighbours(
+    any_database: Database, tmp_path: Path, scp_and_target: tuple[StorageScp, Target]
+) -> None:
+    bench = Bench(any_database, tmp_path / "store", scp_and_target[1])
+    read_one(bench, "1.2.3", 1)
+    read_one(bench, "1.2.4", 2)
+    lease = timedelta(hours=1)  # so long that no sign of life falls into the test
+
+    def send_and_hang(paths: Sequence[Path], remote: RemoteAE) -> list[SendOutcome]:
+        outcomes = send(paths, remote)
+        bench.clock.now += lease
+        purge_study(bench.database, bench.store, "1.2.3", "miller", bench.clock)
+        return outcomes
+
+    bench.sender(send_and_hang, lease=lease).deliver_to(1)
+    assert [bench.study(key).state for key in (1, 2)] == [StudyState.REMOVED, StudyState.DONE]
+    assert states(bench) == [DeliveryState.DELIVERED] * 2
 
 
 def test_one_target_is_called_by_one_sender_at_a_time(bench: Bench, scp: StorageScp) -> None:

@@ -18,6 +18,8 @@ from pydicom.sequence import Sequence
 from pydicom.sr.coding import Code
 from pydicom.valuerep import STR_VR, validate_value
 
+from dicom_io.instance_header import is_uid
+
 # PS3.3 C.7.1.1 and C.7.2.1; type 2 there, so always present in a result, if empty.
 IDENTIFYING: Final = (
     "PatientName",
@@ -121,7 +123,7 @@ def source_skeleton(source: Dataset) -> Dataset:
         skeleton.add(_empty_element(keyword))
     skeleton.Rows, skeleton.Columns = int(source.Rows), int(source.Columns)
     skeleton.Modality = str(source.get("Modality") or "OT")
-    if source.get("FrameOfReferenceUID"):
+    if is_uid(source.get("FrameOfReferenceUID")):
         skeleton.FrameOfReferenceUID = source.FrameOfReferenceUID
         indicator = _valid_element(source, "PositionReferenceIndicator")
         skeleton.PositionReferenceIndicator = indicator.value if indicator else ""
@@ -171,12 +173,17 @@ def acquisition_equipment(source: Dataset) -> Dataset | None:
 
 
 def procedure_code(source: Dataset) -> Code | None:
-    """The performed procedure that the source names, if it names exactly one completely."""
+    """The performed procedure that the source names, if it names exactly one, in a valid code."""
     items = _complete_items(source, "ProcedureCodeSequence", _CODE)
-    if len(items) != 1 or not items[0].get("CodeValue"):
+    if len(items) != 1:
         return None
-    item = items[0]
-    return Code(str(item.CodeValue), str(item.CodingSchemeDesignator), str(item.CodeMeaning))
+    parts = []
+    for keyword in ("CodeValue", "CodingSchemeDesignator", "CodeMeaning"):
+        element = _valid_element(items[0], keyword)
+        if element is None or element.is_empty or element.VM != 1:
+            return None
+        parts.append(str(element.value))
+    return Code(*parts)
 
 
 def patient_orientation(source: Dataset) -> list[str]:

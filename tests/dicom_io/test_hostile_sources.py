@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom import Dataset
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.uid import ExplicitVRLittleEndian
 from pydicom.valuerep import STR_VR
 
 from dicom_io.part10 import encode_dataset
+from dicom_io.report_codes import PLAIN_CHEST_RADIOGRAPH
 from dicom_io.result_object import decoded, encoded
 from dicom_io.result_set import build_result_set
 from dicom_io.source_attributes import (
@@ -21,6 +23,7 @@ from dicom_io.source_attributes import (
 )
 from dicom_io.uids import ResultKind
 from tests.dicom_io.sources import findings_in, radiograph
+from tests.dicom_io.sources import given as with_values
 
 CREATED = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 VECTOR_KINDS = {ResultKind.SEGMENTATION, ResultKind.PRESENTATION_STATE, ResultKind.REPORT}
@@ -101,3 +104,45 @@ def test_what_once_stopped_a_result_does_so_no_more(keyword, content):
     film_hw = np.zeros((source.Rows, source.Columns), np.uint8)
     built = build_result_set(source, film_hw, findings_in(source), CREATED, set(ResultKind))
     assert all(encoded(result) for result in built.values())
+
+
+def procedure(**attributes):
+    """The film's procedure, complete but for these attributes of its code."""
+    code = Dataset()
+    code.CodeValue, code.CodingSchemeDesignator = "CXR", "99LOCAL"
+    code.CodeMeaning = "Chest film"
+    for keyword, value in attributes.items():
+        setattr(code, keyword, value)
+    return {"ProcedureCodeSequence": [code]}
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        procedure(CodeMeaning="y" * 70),
+        procedure(CodeMeaning=["Chest", "film"]),
+        procedure(CodeValue="C" * 30),
+        procedure(CodeValue=["A", "B"]),
+        procedure(CodingSchemeDesignator="9" * 20),
+        {"FrameOfReferenceUID": ["1.2", "1.3"]},
+        {"FrameOfReferenceUID": "1." + "2" * 80},
+    ],
+    ids=[
+        "long meaning", "two meanings", "long value", "two values", "long designator",
+        "two frames of reference", "long frame of reference",
+    ],
+)  # fmt: skip
+def test_neither_a_procedure_nor_a_frame_of_reference_can_stop_a_result(attributes):
+    source = radiograph(with_values(**attributes))
+    film_hw = np.zeros((source.Rows, source.Columns), np.uint8)
+    built = build_result_set(source, film_hw, findings_in(source), CREATED, set(ResultKind))
+    assert set(built) == set(ResultKind)
+    for result in built.values():
+        read = decoded(encoded(result))
+        assert "FrameOfReferenceUID" not in read
+    [named] = [
+        item.ConceptCodeSequence[0].CodeMeaning
+        for item in built[ResultKind.REPORT].ContentSequence
+        if item.ConceptNameCodeSequence[0].CodeValue == "121058"
+    ]
+    assert named == PLAIN_CHEST_RADIOGRAPH.meaning

@@ -201,7 +201,7 @@ def _draw_origin(pen: _Pen, findings: Findings, moment: datetime) -> None:
     model = findings.model
     pen.write(plain_text(f"{model.name} {model.version}"))
     pen.write(f"weights {plain_text(model.sha256, 12)}", size=SMALL, colour=QUIET)
-    pen.write(f"created {moment:%Y-%m-%d %H:%M:%S}", size=SMALL, colour=QUIET)
+    pen.write(f"created {moment:%Y-%m-%d %H:%M:%S %z}".rstrip(), size=SMALL, colour=QUIET)
     pen.skip(0.7)
 
 

@@ -220,19 +220,23 @@ def local_time(created: datetime, source: Dataset) -> datetime:
     """``created`` on the clock that the source's dates and times are meant on.
 
     Timezone Offset From UTC (PS3.3 C.12.1.1.8) applies to every date and time of an object, so a
-    result that inherits it must state its own creation in that zone.
+    result that inherits it must state its own creation in that zone. Without it they are local, and
+    the node, which stands in the same place, states its own local time.
 
     Args:
         created: the time of creation; a time without zone is taken as the source's own.
         source: the radiograph.
 
     Returns:
-        The time in the source's zone where it names one, else ``created`` as given; naive.
+        The time in the source's zone where it names one, else in the node's; with its offset from
+        UTC, unless ``created`` has none.
     """
+    if created.tzinfo is None:
+        return created
     element = _valid_element(source, "TimezoneOffsetFromUTC")
-    if created.tzinfo is not None and element is not None and element.value:
-        created = created.astimezone(timezone(_utc_offset(str(element.value))))
-    return created.replace(tzinfo=None)
+    if element is not None and element.value:
+        return created.astimezone(timezone(_utc_offset(str(element.value))))
+    return created.astimezone()
 
 
 def _utc_offset(text: str) -> timedelta:

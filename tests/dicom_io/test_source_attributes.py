@@ -1,3 +1,4 @@
+import time
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
@@ -206,12 +207,31 @@ def test_patient_orientation_is_taken_only_whole(value, expected):
     assert patient_orientation(dataset) == expected
 
 
+@pytest.fixture
+def in_tokyo(monkeypatch):
+    """The node's clock is set to Tokyo."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
 @pytest.mark.parametrize(
-    ("offset", "hour"), [("+0900", 21), ("-0330", 8), (None, 12), ("nonsense", 12)]
+    ("offset", "hour"), [("+0900", 21), ("-0330", 8), (None, 21), ("nonsense", 21)]
 )
-def test_creation_is_stated_in_the_time_zone_that_the_source_names(offset, hour):
+def test_creation_is_stated_in_the_sources_time_zone_or_else_in_the_nodes(in_tokyo, offset, hour):
     source = Dataset()
     if offset:
         source.TimezoneOffsetFromUTC = offset
-    assert local_time(CREATED, source).hour == hour
-    assert local_time(CREATED, source).tzinfo is None
+    stated = local_time(CREATED, source)
+    assert stated.hour == hour
+    assert stated == CREATED
+
+
+def test_without_a_time_zone_no_result_is_dated_before_its_study(in_tokyo):
+    source = radiograph(given(StudyDate="20261121", StudyTime="071200"))
+    read_at = datetime(2026, 11, 20, 22, 15, tzinfo=UTC)
+    result = build_segmentation(source, findings_in(source), read_at)
+    assert (result.ContentDate, result.ContentTime) == ("20261121", "071500")
+    assert (result.InstanceCreationDate, result.InstanceCreationTime) == ("20261121", "071500")

@@ -20,7 +20,7 @@ from pynetdicom.dimse_primitives import N_ACTION, N_EVENT_REPORT
 from pynetdicom.presentation import build_context
 
 from dicom_io.access_control import AssociationFacts
-from dicom_io.errors import AssociationFailed
+from dicom_io.errors import AssociationFailed, SettingsError
 from dicom_io.remote import RemoteAE, requested_association
 from dicom_io.storage_commitment import (
     PROCESSING_FAILURE,
@@ -170,7 +170,10 @@ class CommitmentService:
     def _report(self, report: DueReport) -> None:
         """Find the result and bring it to the requestor; runs in a thread of the pool."""
         try:
-            problem = self._problem_of_reporting(report, self._result_of(report.request))
+            try:
+                problem = self._problem_of_reporting(report, self._result_of(report.request))
+            except Exception as cause:  # noqa: BLE001 - else it is due again at once, for ever
+                problem = f"an unforeseen {type(cause).__name__} came up"
             if problem is None:
                 self._register.reported(report)
             elif not self._stopped.is_set():
@@ -196,6 +199,8 @@ class CommitmentService:
                 report_commitment(result, report.remote)
             except AssociationFailed as failure:
                 return str(failure)
+            except SettingsError as wrong:
+                return f"{report.remote} cannot be called: {wrong}"
             return None
         asked_in = self._asked_in.get(report.association_uid)
         if self._stopped.wait(_RESPONSE_GOES_FIRST_SECONDS):

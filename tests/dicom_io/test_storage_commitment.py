@@ -43,6 +43,7 @@ from dicom_io.storage_commitment import (
     request_from,
     result_from,
 )
+from dicom_io.tls import TlsFiles
 from tests.dicom_io.peers import DX, RecordingIntake, action_status, radiograph
 from tests.orthanc import running_orthanc
 
@@ -161,6 +162,23 @@ def test_a_report_that_nobody_takes_is_tried_again(listen):
     assert "did not take a storage commitment report" in answering.problems[0]
     asking.failure = None
     assert asking.changed.wait(20)
+
+
+def test_a_report_that_a_missing_tls_file_stops_is_left_to_the_registers_pauses(listen, tmp_path):
+    missing = tmp_path / "missing.pem"
+    nobody = RemoteAE("PACS", "127.0.0.1", 1, tls=TlsFiles(missing, missing, missing))
+    register = Register(address=nobody)
+    request_commitment(asked(KEPT), remote(listen(register)), wait_seconds=0)
+    assert register.failed.wait(20)
+    assert "PACS at 127.0.0.1:1 cannot be called" in register.problems[0]
+    assert "missing.pem" in register.problems[0]
+
+
+def test_a_report_that_fails_in_an_unforeseen_way_is_left_to_the_registers_pauses(listen):
+    register = Register(address=RemoteAE("A" * 99, "127.0.0.1", 1))
+    request_commitment(asked(KEPT), remote(listen(register)), wait_seconds=0)
+    assert register.failed.wait(20)
+    assert "unforeseen ValueError" in register.problems[0]
 
 
 def test_what_was_asked_before_a_restart_is_reported_after_it(listen):

@@ -72,7 +72,7 @@ class CommitmentRequester:
         self._now = now
 
     def ask(self, peer_key: int) -> None:
-        """Ask a target for everything that is due to be asked, in one question."""
+        """Ask a target of the settings for everything that is due to be asked, in one question."""
         question = self._enter_question(peer_key)
         if question is None:
             return
@@ -92,6 +92,9 @@ class CommitmentRequester:
         """Note what is asked, and when it is asked again; None if nothing is due."""
         now = self._now()
         with self._database.writing() as session:
+            peer = session.get_one(Peer, peer_key)
+            if not peer.configured:
+                return None
             due = session.execute(
                 select(Delivery, Result)
                 .join(Result)
@@ -104,7 +107,6 @@ class CommitmentRequester:
                 .limit(_MOST_INSTANCES)
                 .with_for_update(of=Delivery, skip_locked=True)
             ).all()
-            peer = session.get_one(Peer, peer_key)
             references = []
             for delivery, result in due:
                 if self._is_over(session, delivery, peer, now):

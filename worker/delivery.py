@@ -111,7 +111,8 @@ class ResultSender:
     def deliver_to(self, peer_key: int) -> None:
         """Send what is due to a target, until nothing or no time is left, or the target fails.
 
-        A target that another sender is calling, or that must be left alone for now, is left alone.
+        A target that another sender is calling, that must be left alone for now, or that the
+        settings no longer name, is left alone.
         """
         token = str(uuid.uuid4())
         started = time.monotonic()
@@ -137,6 +138,7 @@ class ResultSender:
                 update(Peer)
                 .where(
                     Peer.peer_key == peer_key,
+                    Peer.configured,
                     or_(Peer.lease_token.is_(None), Peer.lease_expires_at <= now),
                     or_(Peer.next_attempt_at.is_(None), Peer.next_attempt_at <= now),
                 )

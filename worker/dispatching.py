@@ -13,10 +13,14 @@ from dicom_io.result_profile import DEFAULT_PROFILE, substitutes_of, with_substi
 from dicom_io.uids import ResultKind
 from worker.database import insert_if_absent
 from worker.peers import configured_profiles
-from worker.tables import Delivery, DeliveryState, Result
+from worker.tables import Delivery, DeliveryState, Peer, Result
 
 # A delivery in one of these states brings no object to the target.
-_GIVES_NOTHING: Final = (DeliveryState.SUBSTITUTED, DeliveryState.NOT_TAKEN)
+_GIVES_NOTHING: Final = (
+    DeliveryState.SUBSTITUTED,
+    DeliveryState.NOT_TAKEN,
+    DeliveryState.TARGET_REMOVED,
+)
 
 
 @dataclass(frozen=True)
@@ -57,11 +61,16 @@ def call_for_deliveries(session: Session, study_key: int, now: datetime) -> None
 
 
 def peers_to_wake(session: Session, study_key: int) -> list[int]:
-    """Keys of the peers for which results of a study wait to be sent."""
+    """Keys of the peers of the settings for which results of a study wait to be sent."""
     return list(
         session.scalars(
             select(Delivery.peer_key)
-            .where(Delivery.study_key == study_key, Delivery.state == DeliveryState.PENDING)
+            .join(Peer)
+            .where(
+                Delivery.study_key == study_key,
+                Delivery.state == DeliveryState.PENDING,
+                Peer.configured,
+            )
             .distinct()
         )
     )

@@ -16,8 +16,9 @@ def enter_targets(session: Session, targets: Sequence[Target]) -> None:
     """Bring the peers in line with the settings.
 
     A changed address keeps the row, so what waits for the target goes to the new address; a target
-    that is no longer named gets nothing new. A target with a changed address may be called at
-    once, whatever failed at the old one. A changed profile counts for what is read from then on.
+    that is no longer named is not called, and what waits for it goes on waiting. A target with a
+    changed address may be called at once, whatever failed at the old one. A changed profile counts
+    for what is read from then on.
 
     Args:
         session: the transaction.

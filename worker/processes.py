@@ -119,7 +119,8 @@ def run_sweeper(settings: Settings, stop: threading.Event) -> None:
     with database.writing() as session:
         enter_targets(session, settings.targets)
     waker = Waker(create_app(settings, broker_url(settings)))
-    sweeper = Sweeper(database, waker, SweepRules(most_attempts=settings.most_attempts))
+    rules = SweepRules(most_attempts=settings.most_attempts, give_up_after=settings.give_up_after)
+    sweeper = Sweeper(database, waker, rules)
     store = InstanceStore(settings.store_directory)
     with (
         logged_part(database, SWEEPER),

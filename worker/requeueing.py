@@ -9,16 +9,17 @@ from dicom_io.errors import IllegalTransition, MultiMixError
 from worker.events import EventKind, record
 from worker.studies import Step, StudyState
 from worker.study_steps import FINAL_STATES, take_step
-from worker.tables import Delivery, DeliveryState, Inference, InferenceState, Instance, Study
+from worker.tables import Delivery, DeliveryState, Inference, InferenceState, Instance, Peer, Study
 
 _WITHOUT_RESULT = (InferenceState.STARTED, InferenceState.REJECTED, InferenceState.FAILED)
-_NOT_SENT = (DeliveryState.FAILED, DeliveryState.NOT_TAKEN)
+_NOT_SENT = (DeliveryState.FAILED, DeliveryState.NOT_TAKEN, DeliveryState.TARGET_REMOVED)
 
 
 def requeue_study(session: Session, study_key: int, now: datetime) -> StudyState:
     """Try a study again: its dead letters where only these are left, else also its reading.
 
-    Films that have results keep them, unless another model reads the study now.
+    Films that have results keep them, unless another model reads the study now. Dead letters to a
+    target that the settings no longer name are given up, until it is named and this asked again.
 
     Args:
         session: the transaction.
@@ -45,9 +46,9 @@ def requeue_study(session: Session, study_key: int, now: datetime) -> StudyState
             f"object no. {study_key} names no study and cannot be read ({study.reason}); "
             "send it again with all its UIDs"
         )
-    sent_again = _requeue_deliveries(session, study_key, now)
+    settled_anew = _requeue_deliveries(session, study_key, now)
     unread = _forget_attempts(session, study_key)
-    only_deliveries = bool(sent_again) and not unread and study.state is StudyState.FAILED
+    only_deliveries = bool(settled_anew) and not unread and study.state is StudyState.FAILED
     target = StudyState.DELIVERING if only_deliveries else StudyState.READY
     take_step(
         session,
@@ -85,6 +86,7 @@ def failed_studies(session: Session) -> list[int]:
 
 
 def _requeue_deliveries(session: Session, study_key: int, now: datetime) -> int:
+    """Let dead letters wait anew, or give up those to targets of former settings; how many."""
     # What the target wanted in the first place is tried first; stand-ins follow where needed.
     session.execute(
         delete(Delivery).where(
@@ -93,9 +95,12 @@ def _requeue_deliveries(session: Session, study_key: int, now: datetime) -> int:
             Delivery.instead_of.is_not(None),
         )
     )
+    named = Delivery.peer_key.in_(select(Peer.peer_key).where(Peer.configured))
+    not_sent = update(Delivery).where(
+        Delivery.study_key == study_key, Delivery.state.in_(_NOT_SENT)
+    )
     again = session.scalars(
-        update(Delivery)
-        .where(Delivery.study_key == study_key, Delivery.state.in_(_NOT_SENT))
+        not_sent.where(named)
         # The time after which it is given up counts anew.
         .values(
             state=DeliveryState.PENDING,
@@ -106,15 +111,20 @@ def _requeue_deliveries(session: Session, study_key: int, now: datetime) -> int:
         )
         .returning(Delivery.delivery_key)
     ).all()
-    if again:
+    given_up = session.scalars(
+        not_sent.where(~named, Delivery.state != DeliveryState.TARGET_REMOVED)
+        .values(state=DeliveryState.TARGET_REMOVED, finished_at=now)
+        .returning(Delivery.delivery_key)
+    ).all()
+    if again or given_up:
         record(
             session,
             EventKind.RESULT_REQUEUED,
             now,
             study_key=study_key,
-            detail={"deliveries": len(again)},
+            detail={"deliveries": len(again), "given_up": len(given_up)},
         )
-    return len(again)
+    return len(again) + len(given_up)
 
 
 def _forget_attempts(session: Session, study_key: int) -> int:

@@ -6,17 +6,20 @@ Everything can be done twice, and by several sweepers at once, with the same out
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Final, Protocol
 
 from sqlalchemy import or_, select, update
 
 from worker.clock import utc_now
 from worker.database import Database
+from worker.intake_rows import lock_study
 from worker.queueing import QUEUES, READING_QUEUE
 from worker.settling import settle_study
 from worker.studies import Step, StudyState
 from worker.study_steps import take_step
-from worker.tables import UNSETTLED, Delivery, Peer, Study
+from worker.tables import UNSETTLED, Delivery, DeliveryState, Peer, Study
+
+_NOT_NAMED: Final = "the settings no longer name it; `requeue` gives it up, or sends it once named"
 
 
 class Wakes(Protocol):
@@ -45,6 +48,8 @@ class SweepRules:
         forgotten_after: a wake-up that nobody followed for so long is lost if the queue holds fewer
             messages than there are studies that were woken.
         repeated_after: it is repeated after so long in any case.
+        give_up_after: a result that waited so long for a target that the settings no longer name is
+            set aside.
         heartbeat_every: pause between two heartbeat tasks.
         heartbeat_retry: pause after one that the broker could not take.
     """
@@ -53,6 +58,7 @@ class SweepRules:
     longest_queue: int = 200
     forgotten_after: timedelta = timedelta(seconds=5)
     repeated_after: timedelta = timedelta(minutes=10)
+    give_up_after: timedelta = timedelta(hours=72)
     heartbeat_every: timedelta = timedelta(seconds=5)
     heartbeat_retry: timedelta = timedelta(seconds=1)
 
@@ -86,6 +92,7 @@ class Sweeper:
         self.take_back_expired_leases()
         self.wake_readers()
         self.wake_senders()
+        self.set_aside_what_nobody_takes()
         self.settle_what_was_left()
         self.ask_for_signs_of_life()
 
@@ -179,7 +186,10 @@ class Sweeper:
                 )
 
     def wake_senders(self) -> None:
-        """Targets for which something is due, and which nobody is calling, are called out."""
+        """Targets for which something is due, and which nobody is calling, are called out.
+
+        Those that the settings no longer name are left alone.
+        """
         now = self._now()
         due = (
             select(Delivery.delivery_key)
@@ -194,6 +204,7 @@ class Sweeper:
             peers = session.scalars(
                 select(Peer.peer_key).where(
                     due,
+                    Peer.configured,
                     or_(Peer.next_attempt_at.is_(None), Peer.next_attempt_at <= now),
                     or_(Peer.lease_token.is_(None), Peer.lease_expires_at <= now),
                     or_(
@@ -207,6 +218,28 @@ class Sweeper:
                 return
             with self._database.writing() as session:
                 session.execute(update(Peer).where(Peer.peer_key == peer_key).values(woken_at=now))
+
+    def set_aside_what_nobody_takes(self) -> None:
+        """Results that wait too long for a target of former settings become dead letters."""
+        now = self._now()
+        waited_too_long = (
+            Delivery.peer_key.in_(select(Peer.peer_key).where(~Peer.configured)),
+            Delivery.state.in_(UNSETTLED),
+            Delivery.created_at <= now - self._rules.give_up_after,
+        )
+        with self._database.reading() as session:
+            studies = session.scalars(
+                select(Delivery.study_key).where(*waited_too_long).distinct()
+            ).all()
+        for study_key in studies:
+            with self._database.writing() as session:
+                lock_study(session, study_key)
+                session.execute(
+                    update(Delivery)
+                    .where(Delivery.study_key == study_key, *waited_too_long)
+                    .values(state=DeliveryState.FAILED, reason=_NOT_NAMED, finished_at=now)
+                )
+                settle_study(session, study_key, now)
 
     def settle_what_was_left(self) -> None:
         """Studies whose deliveries are settled are closed, where their sender could not do it."""

@@ -60,7 +60,8 @@ class DeliveryState(Enum):
     ``awaiting commitment`` is stored by a target that is asked to commit to keep it.
     ``substituted`` is final: the target does not take this kind, and another that stands in for it
     was entered. ``not taken`` is final too, nothing stands in; it is no failure as long as the
-    target took another result of the film.
+    target took another result of the film. ``target removed`` is final and no failure: an operator
+    gave it up, since the settings name the target no longer.
     """
 
     PENDING = "pending"
@@ -68,6 +69,7 @@ class DeliveryState(Enum):
     DELIVERED = "delivered"
     SUBSTITUTED = "substituted"
     NOT_TAKEN = "not taken"
+    TARGET_REMOVED = "target removed"
     FAILED = "failed"
     SUPERSEDED = "superseded"
 

@@ -296,9 +296,14 @@ class DatabaseIntake:
                     self._postpone(session, study, ended.at)
 
     def _postpone(self, session: Session, study: Study, changed: datetime) -> None:
-        """Set anew when the study becomes ready."""
+        """Set anew when the study becomes ready.
+
+        Times that are still to come were taken from a clock that was ahead and has been corrected.
+        """
         session.flush()
-        study.last_change_at = max(study.last_change_at, changed)
+        now = self._now()
+        study.last_change_at = min(max(study.last_change_at, changed), now)
+        study.revision_started_at = min(study.revision_started_at, now)
         study.ready_at = due_at(
             open_associations=count_open_associations(session, study.study_key),
             last_change=study.last_change_at,

@@ -119,7 +119,11 @@ def run_sweeper(settings: Settings, stop: threading.Event) -> None:
     with database.writing() as session:
         enter_targets(session, settings.targets)
     waker = Waker(create_app(settings, broker_url(settings)))
-    rules = SweepRules(most_attempts=settings.most_attempts, give_up_after=settings.give_up_after)
+    rules = SweepRules(
+        most_attempts=settings.most_attempts,
+        longest_wait=settings.longest_wait,
+        give_up_after=settings.give_up_after,
+    )
     sweeper = Sweeper(database, waker, rules)
     store = InstanceStore(settings.store_directory)
     with (

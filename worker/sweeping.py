@@ -44,6 +44,7 @@ class SweepRules:
 
     Attributes:
         most_attempts: claims in a row without progress after which a study has failed.
+        longest_wait: no study waits longer than this to become ready, by its listener's clock.
         longest_queue: wake-ups that may wait in the queue; more studies wait in the database.
         forgotten_after: a wake-up that nobody followed for so long is lost if the queue holds fewer
             messages than there are studies that were woken.
@@ -55,6 +56,7 @@ class SweepRules:
     """
 
     most_attempts: int
+    longest_wait: timedelta = timedelta(minutes=10)
     longest_queue: int = 200
     forgotten_after: timedelta = timedelta(seconds=5)
     repeated_after: timedelta = timedelta(minutes=10)
@@ -97,13 +99,16 @@ class Sweeper:
         self.ask_for_signs_of_life()
 
     def promote_quiet_studies(self) -> None:
-        """Received studies whose time has come are ready."""
+        """Received studies are ready when their time has come.
+
+        So are those whose time is further off than any can be: a clock that was ahead set it.
+        """
         now = self._now()
+        # The listener's clock may differ from this one by less than another longest wait.
+        due = or_(Study.ready_at <= now, Study.ready_at > now + 2 * self._rules.longest_wait)
         with self._database.reading() as session:
             quiet = session.scalars(
-                select(Study.study_key).where(
-                    Study.state == StudyState.RECEIVED, Study.ready_at <= now
-                )
+                select(Study.study_key).where(Study.state == StudyState.RECEIVED, due)
             ).all()
         for study_key in quiet:
             with self._database.writing() as session:
@@ -116,7 +121,7 @@ class Sweeper:
                     now,
                     changes={"woken_at": None, "next_attempt_at": None, "attempts": 0},
                     # It may have grown since it was found.
-                    conditions=(Study.ready_at <= now,),
+                    conditions=(due,),
                 )
 
     def take_back_expired_leases(self) -> None:

@@ -53,6 +53,41 @@ def test_an_association_that_never_ends_delays_its_study_by_ten_minutes_at_most(
     assert bench.study().state is StudyState.READY
 
 
+YEAR = timedelta(days=365)
+
+
+@pytest.mark.parametrize("ended_by", ["the wrong clock", "the right clock", "nothing"])
+def test_a_clock_that_was_ahead_when_a_film_came_does_not_stop_its_study(
+    any_database: Database, tmp_path: Path, ended_by: str
+) -> None:
+    bench = Bench(any_database, tmp_path / "store", PACS)
+    one = association()
+    bench.clock.now += YEAR
+    bench.intake.association_accepted(one)
+    bring(chest_film("1.2.3"), bench.store, bench.intake, one)
+    if ended_by == "the wrong clock":
+        bench.intake.association_ended(one, released=True)
+    bench.clock.now -= YEAR
+    if ended_by == "the right clock":
+        bench.intake.association_ended(one, released=True)
+        bench.sweeper.sweep()
+        assert bench.study().state is StudyState.RECEIVED, "it has yet to be quiet"
+    bench.clock.forward(3)
+    bench.sweeper.sweep()
+    assert bench.study().state is StudyState.READY
+    assert bench.waker.readers == [1]
+
+
+def test_a_clock_somewhat_behind_that_of_the_listener_ends_no_wait_early(bench: Bench) -> None:
+    one = association()
+    bench.clock.forward(60)
+    bench.intake.association_accepted(one)
+    bring(chest_film("1.2.3"), bench.store, bench.intake, one)
+    bench.clock.forward(-60)
+    bench.sweeper.sweep()
+    assert bench.study().state is StudyState.RECEIVED
+
+
 def test_a_wake_up_that_the_broker_lost_is_repeated_after_seconds(bench: Bench) -> None:
     bench.receive(chest_film("1.2.3"))
     bench.waker.readers.clear()  # the queue is empty, and the study is still ready

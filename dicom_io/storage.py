@@ -304,6 +304,27 @@ class InstanceStore:
         for path in self._instances.glob(f"{first_digits}/??/*.dcm"):
             yield path.relative_to(self.root).as_posix()
 
+    def lately_kept_paths(self, first_digits: str, since: float) -> Iterator[str]:
+        """The paths of instances that were kept since then, in no particular order.
+
+        Folders in which nothing was kept are not listed.
+
+        Args:
+            first_digits: two hexadecimal digits, for one of 256 parts.
+            since: seconds since the epoch.
+
+        Raises:
+            StorageError: the store cannot be read.
+        """
+        with as_storage_error("look into the store"):
+            for folder in self._instances.glob(f"{first_digits}/??"):
+                if folder.stat().st_mtime < since:
+                    continue
+                for path in folder.glob("*.dcm"):
+                    with contextlib.suppress(FileNotFoundError):  # just deleted
+                        if path.stat().st_mtime >= since:
+                            yield path.relative_to(self.root).as_posix()
+
     def quarantined_paths(self) -> Iterator[str]:
         """The paths of what was put aside, without the reasons, in no particular order."""
         for path in self._quarantine.glob("*.bin"):

@@ -1,6 +1,6 @@
 """Which files of the store a row names, and which none does."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,6 +13,8 @@ from worker.tables import FileToRemove, Instance, InstanceConflict, Result
 # A younger file may be about to get its row from a process that is at work.
 SETTLED_AFTER_SECONDS: Final = 600.0
 FOLDERS: Final = tuple(f"{number:02x}" for number in range(256))
+_TABLES: Final = (Instance, Result, InstanceConflict, FileToRemove)
+_PATHS_AT_A_TIME: Final = 500
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,16 @@ def unnamed_paths(session: Session, store: InstanceStore) -> Iterator[str]:
         if present:
             named = {path for path, _ in named_files(session, f"instances/{folder}/")}
             yield from sorted(present - named)
+
+
+def named_among(session: Session, paths: Sequence[str]) -> set[str]:
+    """Those of some paths that a row names."""
+    named: set[str] = set()
+    for first in range(0, len(paths), _PATHS_AT_A_TIME):
+        some = paths[first : first + _PATHS_AT_A_TIME]
+        for column in (table.relative_path for table in _TABLES):
+            named.update(session.scalars(select(column).where(column.in_(some))))
+    return named
 
 
 def is_named(session: Session, file: StoredInstance) -> bool:

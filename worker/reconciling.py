@@ -6,6 +6,7 @@ one. A row whose file is gone or has another length is told in the event log; th
 it fails with its reason.
 """
 
+import hashlib
 import logging
 import threading
 import time
@@ -13,25 +14,36 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from pydicom.filereader import read_file_meta_info
+from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_io.access_control import AssociationFacts
 from dicom_io.errors import MultiMixError, StorageError
 from dicom_io.instance_header import read_identifiers, read_model_name
 from dicom_io.intake import Intake
-from dicom_io.storage import InstanceStore
+from dicom_io.storage import InstanceStore, StoredInstance
 from dicom_io.storage_service import keep_instance
 from dicom_io.uids import MANUFACTURER_MODEL_NAME
 from worker.clock import utc_now
 from worker.database import Database
 from worker.events import EventKind, record
-from worker.named_files import FOLDERS, SETTLED_AFTER_SECONDS, NamedFile, named_files
+from worker.kept_files import delete_unnamed
+from worker.named_files import (
+    FOLDERS,
+    SETTLED_AFTER_SECONDS,
+    NamedFile,
+    named_among,
+    named_files,
+)
+from worker.tables import Study
 
 _LOG = logging.getLogger(__name__)
 
+LOOK_EVERY_SECONDS: Final = 3600.0
 _CALLING: Final = "RECONCILER"
 
 
@@ -110,15 +122,44 @@ class Reconciler:
         self._tell(found)
         return found
 
+    def settle_lately_written(
+        self, since: float, should_stop: Callable[[], bool] = lambda: False
+    ) -> Differences:
+        """Settle what was written since then and has no row; of the rest nothing is looked at.
+
+        Only folders that have changed are listed, and rows are asked for by path, so that a big
+        store costs little and what is missing is not told again and again.
+
+        Args:
+            since: seconds since the epoch.
+            should_stop: asked between folders.
+
+        Raises:
+            StorageError: the store cannot be read.
+        """
+        found = Differences()
+        if self._repair:
+            self._store.remove_abandoned_parts()
+        lately: list[str] = []
+        for folder in FOLDERS:
+            if should_stop():
+                return found
+            kept = self._store.lately_kept_paths(folder, since)
+            lately += [path for path in kept if self._is_settled(path)]
+        found.files = len(lately)
+        with self._database.reading() as session:
+            named = named_among(session, lately)
+        self._settle_orphans(set(lately) - named, found)
+        self._tell(found)
+        return found
+
     def _compare(self, folder: str, found: Differences) -> None:
         # Rows first: a file that is deleted in between then looks missing, and is asked for again.
         with self._database.reading() as session:
             named = dict(named_files(session, f"instances/{folder}/"))
         present = set(self._store.relative_paths(folder))
         found.files += len(present)
-        for path in sorted(present - named.keys()):
-            if self._is_settled(path) and not self._is_named_now(path):
-                self._settle_orphan(path, found)
+        self._settle_orphans(present - named.keys(), found)
         for path, row in sorted(named.items()):
             if path not in present:
                 if row.must_be_there and self._is_named_now(path):
@@ -127,6 +168,11 @@ class Reconciler:
             elif row.size is not None and not self._has_length(path, row.size):
                 found.changed.append(path)
                 self._report(path, row, "its file has another length")
+
+    def _settle_orphans(self, paths: set[str], found: Differences) -> None:
+        for path in sorted(paths):
+            if self._is_settled(path) and not self._is_named_now(path):
+                self._settle_orphan(path, found)
 
     def _is_settled(self, path: str) -> bool:
         try:
@@ -162,11 +208,22 @@ class Reconciler:
         if read_model_name(encoded, uids["transfer_syntax_uid"]) == MANUFACTURER_MODEL_NAME:
             found.results_deleted.append(path)
             if self._repair:
-                self._store.remove(path)
+                self._delete(path, encoded, uids)
         else:
             found.entered.append(path)
             if self._repair:
                 self._enter(encoded, uids)
+
+    def _delete(self, path: str, encoded: bytes, uids: Mapping[str, str]) -> None:
+        """Delete a result under its study's lock, unless it has got its row by then."""
+        study_uid = read_identifiers(encoded, uids["transfer_syntax_uid"]).study_uid
+        sha256 = hashlib.sha256(encoded).hexdigest()
+        file = StoredInstance(path, sha256, len(encoded), **uids)
+        with self._database.writing() as session:
+            session.scalar(
+                select(Study.study_key).where(Study.study_uid == study_uid).with_for_update()
+            )
+            delete_unnamed(session, self._store, [file])
 
     def _enter(self, encoded: bytes, uids: Mapping[str, str]) -> None:
         """Enter an instance as if it had just come."""
@@ -207,16 +264,34 @@ class Reconciler:
         )
 
 
-def reconcile_quietly(reconciler: Reconciler, stop: threading.Event) -> None:
+def reconcile_quietly(
+    reconciler: Reconciler, stop: threading.Event, every_seconds: float = LOOK_EVERY_SECONDS
+) -> None:
     """Compare in the background of a part that has other work; a failure is logged.
 
-    Twice: what a process that died a moment ago left behind is too young to tell from what another
-    one is about to enter, and is old enough after a while.
+    All of it twice: what a process that died a moment ago left behind is too young to tell from
+    what another one is about to enter, and is old enough after a while. Then, until told to stop,
+    what was written since the last look.
     """
-    for pause in (0.0, reconciler.settled_after_seconds):
+    settled_after = reconciler.settled_after_seconds
+    looked_at = time.time()
+    for pause in (0.0, settled_after):
         if stop.wait(pause):
             return
-        try:
-            reconciler.reconcile(stop.is_set)
-        except (MultiMixError, SQLAlchemyError) as cause:
-            _LOG.warning("store and database were not compared (%s)", type(cause).__name__)
+        looked_at = time.time()
+        _unless_away(lambda: reconciler.reconcile(stop.is_set))
+    while not stop.wait(every_seconds):
+        # What was too young at the last look is old enough now.
+        since, began = looked_at - settled_after, time.time()
+        if _unless_away(partial(reconciler.settle_lately_written, since, stop.is_set)):
+            looked_at = began
+
+
+def _unless_away(compare: Callable[[], object]) -> bool:
+    """Whether a comparison came to its end; that the database or the disk is away is logged."""
+    try:
+        compare()
+    except (MultiMixError, SQLAlchemyError) as cause:
+        _LOG.warning("store and database were not compared (%s)", type(cause).__name__)
+        return False
+    return True

@@ -1,7 +1,9 @@
 import os
 import shutil
 import threading
+import time
 import tracemalloc
+from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
@@ -13,6 +15,7 @@ from dicom_io.storage import InstanceStore
 from dicom_io.uids import MANUFACTURER_MODEL_NAME
 from tests.dicom_io.peers import DX, encoded, radiograph
 from tests.dicom_io.test_decoding import deflated_bomb
+from tests.worker.nodes import waited_for
 from worker.intake import DatabaseIntake
 from worker.reconciling import Reconciler, reconcile_quietly
 from worker.studies import StudyState
@@ -78,8 +81,81 @@ def test_what_a_listener_that_just_died_left_is_entered_as_soon_as_it_is_old_eno
     keep(store, film, age_seconds=0)
     reconciler_at_start = reconciler(database, store, settled_after_seconds=1.0)
     assert reconciler_at_start.reconcile().is_clean
-    reconcile_quietly(reconciler_at_start, threading.Event())
+    with reconciling_quietly(reconciler_at_start):
+        waited_for(lambda: rows_of(database, Instance.sop_instance_uid), "the film's row")
     assert rows_of(database, Instance.sop_instance_uid) == [film.SOPInstanceUID]
+
+
+@contextmanager
+def reconciling_quietly(quiet_reconciler, **options):
+    stop = threading.Event()
+    thread = threading.Thread(
+        target=reconcile_quietly, args=(quiet_reconciler, stop), kwargs=options
+    )
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def result_of_ours(number=1):
+    result = radiograph(number)
+    result.ManufacturerModelName = MANUFACTURER_MODEL_NAME
+    return result
+
+
+def test_what_a_killed_worker_leaves_goes_while_the_listener_runs_on(database, store):
+    quiet_reconciler = reconciler(database, store, settled_after_seconds=0.5)
+    film = radiograph(2)
+    keep(store, film)
+    with reconciling_quietly(quiet_reconciler, every_seconds=0.1):
+        # The comparisons at the start are over by the time that this one is missing.
+        waited_for(lambda: rows_of(database, Instance.sop_instance_uid), "the first comparison")
+        for number in range(3, 6):
+            left = keep(store, result_of_ours(number), age_seconds=0)
+            path = store.path_of(left.relative_path)
+            waited_for(lambda path=path: not path.exists(), "the deletion")
+    assert rows_of(database, Instance.sop_instance_uid) == [film.SOPInstanceUID]
+
+
+def test_a_later_look_settles_what_was_written_since_and_leaves_the_rest(database, store):
+    looking = reconciler(database, store, settled_after_seconds=60)
+    named = keep(store, radiograph(1))
+    looking.reconcile()
+    store.path_of(named.relative_path).unlink()
+    in_time = keep(store, result_of_ours(2), age_seconds=600)
+    too_young = keep(store, result_of_ours(3), age_seconds=0)
+    earlier = keep(store, result_of_ours(4), age_seconds=OLD)
+    found = looking.settle_lately_written(time.time() - 1200)
+    assert found.results_deleted == [in_time.relative_path]
+    assert found.missing == [], "what is missing is told by whole comparisons alone"
+    assert set(store.relative_paths()) == {too_young.relative_path, earlier.relative_path}
+
+
+def test_a_later_look_lists_only_folders_that_have_changed(store):
+    kept = [keep(store, radiograph(number), age_seconds=0) for number in range(8)]
+    for number, stored in enumerate(kept):
+        folder = store.path_of(stored.relative_path).parent
+        if number % 2:
+            os.utime(folder, (1, 1))
+    lately = [
+        path
+        for digits in {stored.sha256[:2] for stored in kept}
+        for path in store.lately_kept_paths(digits, time.time() - 60)
+    ]
+    assert sorted(lately) == sorted(stored.relative_path for stored in kept[::2])
+
+
+def test_a_later_look_deletes_nothing_that_a_row_names(database, store):
+    films = [radiograph(number) for number in range(1, 4)]
+    for film in films:
+        keep(store, film, age_seconds=600)
+    looking = reconciler(database, store, settled_after_seconds=60)
+    assert len(looking.settle_lately_written(0).entered) == 3
+    assert looking.settle_lately_written(0).is_clean
+    assert len(list(store.relative_paths())) == 3
 
 
 def test_an_orphan_that_inflates_beyond_reason_is_entered_without_being_inflated(

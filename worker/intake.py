@@ -205,17 +205,10 @@ class DatabaseIntake:
         known = known_instance(session, instance.sop_instance_uid)
         if known is None:
             return None
-        study = lock_study(session, known.study_key)
+        lock_study(session, known.study_key)
         self._require_file(instance)
         # Its study may have been removed while this one waited for the lock.
-        known = known_instance(session, instance.sop_instance_uid)
-        if known is not None and study.study_uid is None and instance.study_uid is not None:
-            # What named no study was refused, and its sender was asked to send it again with all
-            # its UIDs: this is it. The refused copy stays, without the UID.
-            known.sop_instance_uid = None
-            session.flush()
-            return None
-        return known
+        return known_instance(session, instance.sop_instance_uid)
 
     def _require_file(self, instance: ReceivedInstance) -> None:
         """Refuse an instance whose file has been deleted since it was stored.

@@ -2,15 +2,12 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select
 
 from dicom_io.access_control import Refusal
 from tests.worker.arrivals import Clock, association, received
-from tests.worker.bench import Bench
-from tests.worker.readings import chest_film
 from worker.database import Database
 from worker.events import EventKind
 from worker.intake import DatabaseIntake
@@ -184,25 +181,6 @@ def test_an_object_without_study_is_a_rejected_study_of_its_own(
     assert study.reason == f"{reason} ({problem})"
     assert study.finished_at is not None
     assert count(any_database, Instance) == 1
-
-
-def test_what_named_no_study_and_comes_again_with_it_is_read(
-    any_database: Database, tmp_path: Path
-) -> None:
-    bench = Bench(any_database, tmp_path / "store")
-    nameless = chest_film("1.2.3")
-    del nameless.StudyInstanceUID
-    bench.receive(nameless)
-    bench.receive(chest_film("1.2.3"))
-    assert [(s.study_uid, s.state) for s in bench.all(Study)] == [
-        (None, StudyState.REJECTED),
-        ("1.2.3", StudyState.READY),
-    ]
-    bench.reader().read_study(2)
-    assert [result.study_key for result in bench.results] == [2, 2]
-    bench.receive(chest_film("1.2.3"), nameless)  # neither is new
-    assert len(bench.instances) == 2
-    assert len(bench.all(Study)) == 2
 
 
 def test_a_late_instance_opens_a_new_revision_and_voids_the_work_under_way(

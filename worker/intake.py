@@ -25,6 +25,7 @@ from worker.intake_rows import (
     count_open_associations,
     enter_without_study,
     grow,
+    is_corrected_by,
     known_instance,
     link,
     lock_study,
@@ -129,7 +130,9 @@ class DatabaseIntake:
             own = self._locked_study_of_own_result(session, instance)
             if own is not None:
                 self._ignore_own_result(entry, own)
-            elif (known := self._locked_instance(session, instance)) is not None:
+            elif (known := self._locked_instance(session, instance)) is not None and (
+                not is_corrected_by(known, instance)
+            ):
                 self._enter_again(entry, known)
             elif instance.study_uid is None:
                 self._require_file(instance)
@@ -171,7 +174,8 @@ class DatabaseIntake:
         study = locked_study(session, study_uid, now)
         self._require_file(instance)
         known = known_instance(session, instance.sop_instance_uid)
-        if known is not None:  # another association brought it while this one waited for the study
+        if known is not None and not is_corrected_by(known, instance):
+            # Another association brought it while this one waited for the study.
             self._enter_again(entry, known)
             return
         if study.state is not StudyState.RECEIVED:
@@ -179,7 +183,11 @@ class DatabaseIntake:
         series_key = None
         if instance.series_uid is not None:
             series_key = series_key_of(session, study.study_key, instance.series_uid)
-        entry.add_instance(study, series_key)
+        if known is None:
+            entry.add_instance(study, series_key)
+        else:
+            lock_study(session, known.study_key)
+            entry.correct(known, study, series_key)
         link(session, entry.association_key, study.study_key)
         self._postpone(session, study, now)
 

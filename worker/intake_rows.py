@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from dicom_io.errors import RejectionReason
@@ -18,6 +18,7 @@ from worker.tables import (
     Inference,
     InferenceState,
     Instance,
+    InstanceConflict,
     Result,
     Series,
     Study,
@@ -35,23 +36,76 @@ class InstanceEntry:
 
     def add_instance(self, study: Study, series_key: int | None) -> Instance:
         """Enter the instance into a study."""
-        stored = self.instance.stored
         row = Instance(
-            study_key=study.study_key,
-            series_key=series_key,
-            association_key=self.association_key,
-            sop_instance_uid=self.instance.sop_instance_uid,
-            sop_class_uid=self.instance.sop_class_uid,
-            transfer_syntax_uid=stored.transfer_syntax_uid,
-            relative_path=stored.relative_path,
-            sha256=stored.sha256,
-            size=stored.size,
-            received_at=self.now,
-            revision=study.revision,
+            sop_instance_uid=self.instance.sop_instance_uid, **self._columns(study, series_key)
         )
         self.session.add(row)
-        self.log(EventKind.INSTANCE_STORED, study.study_key, sha256=stored.sha256)
+        self.log(EventKind.INSTANCE_STORED, study.study_key, sha256=self.instance.stored.sha256)
         return row
+
+    def correct(self, nameless: Instance, study: Study, series_key: int | None) -> None:
+        """Enter the instance in place of an earlier copy of it that named no study.
+
+        The earlier copy becomes a conflict of it, as do those that were conflicts before; so what
+        is erased with the study is all that there is of the instance.
+
+        Args:
+            nameless: the earlier copy; nobody else's, as is the row that stands for its study.
+            study: the study that the instance names.
+            series_key: its series.
+        """
+        session, sha256 = self.session, self.instance.stored.sha256
+        earlier = {
+            "instance_key": nameless.instance_key,
+            "relative_path": nameless.relative_path,
+            "sha256": nameless.sha256,
+            "size": nameless.size,
+            "received_at": nameless.received_at,
+        }
+        nowhere = nameless.study_key
+        for column, value in self._columns(study, series_key).items():
+            setattr(nameless, column, value)
+        nameless.rejection = nameless.rejection_detail = None
+        session.flush()
+        if earlier["sha256"] != sha256:
+            insert_if_absent(session, InstanceConflict, **earlier)
+        session.execute(
+            delete(InstanceConflict).where(
+                InstanceConflict.instance_key == nameless.instance_key,
+                InstanceConflict.sha256 == sha256,
+            )
+        )
+        take_step(
+            session,
+            nowhere,
+            StudyState.REJECTED,
+            StudyState.REMOVED,
+            Step.CORRECTED,
+            self.now,
+            reason="it came again and names its study, where it is now",
+            changes={"finished_at": self.now},
+        )
+        self.log(
+            EventKind.INSTANCE_STORED,
+            study.study_key,
+            sha256=sha256,
+            instead_of_sha256=str(earlier["sha256"]),
+        )
+
+    def _columns(self, study: Study, series_key: int | None) -> dict[str, object]:
+        stored = self.instance.stored
+        return {
+            "study_key": study.study_key,
+            "series_key": series_key,
+            "association_key": self.association_key,
+            "sop_class_uid": self.instance.sop_class_uid,
+            "transfer_syntax_uid": stored.transfer_syntax_uid,
+            "relative_path": stored.relative_path,
+            "sha256": stored.sha256,
+            "size": stored.size,
+            "received_at": self.now,
+            "revision": study.revision,
+        }
 
     def log(self, kind: EventKind, study_key: int | None = None, **detail: str) -> None:
         """Tell of the instance in the event log."""
@@ -181,6 +235,11 @@ def study_of_own_result(session: Session, sop_instance_uid: str) -> int | None:
     return session.scalar(
         select(Result.study_key).where(Result.sop_instance_uid == sop_instance_uid).limit(1)
     )
+
+
+def is_corrected_by(known: Instance, instance: ReceivedInstance) -> bool:
+    """Whether an instance names its study, of which the copy that came first named none."""
+    return known.study.study_uid is None and instance.study_uid is not None
 
 
 def known_instance(session: Session, sop_instance_uid: str) -> Instance | None:

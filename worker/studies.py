@@ -18,7 +18,8 @@ result of it is rejected only when the results of older models have been sent.
 
 A requeue by the operator leads from done, failed or rejected to ready, and from failed to
 delivering where only deliveries are left to do. Done and rejected studies end as removed when
-their time is over; an operator has any removed that nobody is at work on.
+their time is over; an operator has any removed that nobody is at work on. What stands for an object
+that named no study goes from rejected to removed when that comes again and names one.
 """
 
 from collections.abc import Mapping
@@ -55,6 +56,7 @@ class Step(Enum):
     RESULTS_MADE = "its results are stored, and some have yet to reach a target"
     NOTHING_TO_SEND = "its results are stored, and no target is set or all of them have it all"
     NOTHING_ELIGIBLE = "none of its instances is a frontal chest radiograph"
+    CORRECTED = "its only object named no study, came again, and names one"
     ALL_DELIVERED = "every target has every result"
     DELIVERY_FAILED = "a target refused a result for good, or part of the study could not be read"
     REQUEUED = "an operator asked for it"
@@ -82,10 +84,8 @@ TRANSITIONS: Final[Mapping[tuple[StudyState, StudyState], frozenset[Step]]] = {
         (state, _S.REMOVED): frozenset({Step.ERASED})
         for state in (_S.RECEIVED, _S.READY, _S.DELIVERING, _S.FAILED)
     },
-    **{
-        (state, _S.REMOVED): frozenset({Step.EXPIRED, Step.ERASED})
-        for state in (_S.DONE, _S.REJECTED)
-    },
+    (_S.DONE, _S.REMOVED): frozenset({Step.EXPIRED, Step.ERASED}),
+    (_S.REJECTED, _S.REMOVED): frozenset({Step.EXPIRED, Step.ERASED, Step.CORRECTED}),
     **{(state, _S.READY): frozenset({Step.REQUEUED}) for state in _FINAL},
     **{
         (state, _S.RECEIVED): frozenset({Step.GREW})

@@ -38,7 +38,7 @@ def test_no_state_is_a_dead_end_for_late_instances() -> None:
 
 def test_every_state_is_reached_and_work_always_leads_to_an_end() -> None:
     ends = {StudyState.DONE, StudyState.FAILED, StudyState.REJECTED}
-    by_hand_or_later = {Step.GREW, Step.REQUEUED, Step.EXPIRED, Step.ERASED}
+    by_hand_or_later = {Step.GREW, Step.CORRECTED, Step.REQUEUED, Step.EXPIRED, Step.ERASED}
     work = [(a, b) for (a, b), steps in TRANSITIONS.items() if steps - by_hand_or_later]
     known = set(StudyState) - {StudyState.REMOVED}
     assert {b for _, b in work} | {StudyState.RECEIVED} == known

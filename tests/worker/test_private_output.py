@@ -55,7 +55,7 @@ def test_a_batch_names_no_patient_but_in_its_results_which_are_private(tmp_path:
     assert len(table.splitlines()) == 10
     assert "canary" not in (said + table).lower()
     results = list((out / "objects").iterdir())
-    assert len(results) == 9
+    assert len(results) == 4 * 3
     assert all(b"Canary^Bird" in path.read_bytes() for path in results)
     assert open_to_others([out, *out.rglob("*")]) == []
 

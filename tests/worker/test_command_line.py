@@ -97,11 +97,11 @@ def test_listing_the_targets_changes_none_of_them(
     bench.receive(chest_film("1.2.3"))
     bench.reader().read_study(1)
     before = [vars(peer) | {"_sa_instance_state": None} for peer in bench.peers]
-    listed = run("peers")
+    listed = run_as_operator("peers").stdout
     assert re.search(r"PACS +PACS +127.0.0.1:1 +seg\+sc +yes +2 +20", listed)
     assert "do not name PACS, which the node serves" in listed
     monkeypatch.setenv("MULTIMIX_TARGETS", "PACS@127.0.0.1:2, NEW@127.0.0.1:3")
-    listed = run("peers")
+    listed = run_as_operator("peers").stdout
     assert "PACS as PACS 127.0.0.1:2 seg+sc, which the node goes by from its next start" in listed
     assert "NEW is served from the node's next start on" in listed
     assert [vars(peer) | {"_sa_instance_state": None} for peer in bench.peers] == before

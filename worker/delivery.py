@@ -27,6 +27,7 @@ from worker.database import Database
 from worker.dispatching import call_for_substitute
 from worker.events import EventKind, record
 from worker.heartbeat import Heartbeat
+from worker.intake_rows import lock_study
 from worker.settling import settle_study
 from worker.tables import REASON_LENGTH, Delivery, DeliveryState, Peer, Result
 
@@ -319,8 +320,14 @@ class ResultSender:
 
 
 def _deliveries_of(session: Session, due: list[_Due]) -> dict[int, Delivery]:
-    """What is under way, by its key; nothing is left of a study that was erased meanwhile."""
+    """What is under way, by its key; nothing is left of a study that was erased meanwhile.
+
+    Nobody else changes it until the transaction ends. The studies are locked first, in the order of
+    their keys: a reader who supersedes results has its study before it touches them.
+    """
     studies = {one.delivery_key: one.study_key for one in due}
+    for study_key in sorted(set(studies.values())):
+        lock_study(session, study_key)
     rows = session.scalars(select(Delivery).where(Delivery.delivery_key.in_(studies)))
     # SQLite gives the keys of deleted rows away again.
     return {row.delivery_key: row for row in rows if row.study_key == studies[row.delivery_key]}

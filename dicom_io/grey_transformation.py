@@ -5,18 +5,14 @@ MONOCHROME1 film the negative.
 """
 
 from copy import deepcopy
-from typing import Final
 
 import numpy as np
 from pydicom import Dataset
-from pydicom.uid import ExplicitVRBigEndian
 from pydicom.valuerep import DS
 
+from dicom_io.grey_parameters import LINEAR, rescale_of, window_of
+from dicom_io.lookup_table import entries_of
 from dicom_io.pixels import air_is_bright
-
-MODALITY_VALUES: Final = ("RescaleIntercept", "RescaleSlope")
-# A softcopy VOI LUT has entries of 8 or 16 bits (PS3.3 C.11.8.1); an image's may have any from 8.
-ENTRY_BITS: Final = (8, 16)
 
 
 def add_grey_transformation(state: Dataset, source: Dataset) -> None:
@@ -36,11 +32,13 @@ def add_grey_transformation(state: Dataset, source: Dataset) -> None:
 
 def _add_modality_transformation(state: Dataset, source: Dataset) -> None:
     """PS3.3 C.11.1: either a table or slope and intercept."""
+    rescale = rescale_of(source)
     if source.get("ModalityLUTSequence"):
-        state.ModalityLUTSequence = _tables(source, "ModalityLUTSequence")[:1]
-    elif _decimals(source, "RescaleSlope") and _decimals(source, "RescaleIntercept"):
-        for keyword in MODALITY_VALUES:
-            state[keyword] = source[keyword]
+        # Its entries are the values to which the VOI LUT refers: they stay what they are.
+        state.ModalityLUTSequence = [_in_words(source, "ModalityLUTSequence", scale=False)]
+    elif rescale is not None:
+        state.RescaleSlope = DS(rescale.slope, auto_format=True)
+        state.RescaleIntercept = DS(rescale.intercept, auto_format=True)
         state.RescaleType = str(source.get("RescaleType") or "US")
 
 
@@ -48,51 +46,34 @@ def _voi_transformation(source: Dataset) -> Dataset | None:
     """The first table or window that the source offers (PS3.3 C.11.8); None if it offers none."""
     voi = Dataset()
     if source.get("VOILUTSequence"):
-        voi.VOILUTSequence = [
-            _with_entries_of_8_or_16_bits(table) for table in _tables(source, "VOILUTSequence")[:1]
-        ]
+        voi.VOILUTSequence = [_in_words(source, "VOILUTSequence", scale=True)]
         return voi
-    centres, widths = _decimals(source, "WindowCenter"), _decimals(source, "WindowWidth")
-    if not centres or not widths or widths[0] < 1:
+    window = window_of(source)
+    if window is None:
         return None
-    voi.WindowCenter = DS(centres[0], auto_format=True)
-    voi.WindowWidth = DS(widths[0], auto_format=True)
-    if source.get("VOILUTFunction") in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
-        voi.VOILUTFunction = source.VOILUTFunction
+    voi.WindowCenter = DS(window.centre, auto_format=True)
+    voi.WindowWidth = DS(window.width, auto_format=True)
+    if window.function != LINEAR:
+        voi.VOILUTFunction = window.function
     return voi
 
 
-def _tables(source: Dataset, keyword: str) -> list[Dataset]:
-    """Copies of LUT items, their 16 bit entries turned to little endian."""
-    items = [deepcopy(item) for item in source[keyword].value]
-    meta = getattr(source, "file_meta", None)
-    for item in items:
-        item.remove_private_tags()
-        is_big = meta is not None and meta.get("TransferSyntaxUID") == ExplicitVRBigEndian
-        if is_big and isinstance(item.LUTData, bytes):
-            item.LUTData = np.frombuffer(item.LUTData, dtype=">u2").astype("<u2").tobytes()
-    return items
+def _in_words(source: Dataset, keyword: str, *, scale: bool) -> Dataset:
+    """A copy of the first table of a sequence with entries of 16 bits, in little endian.
 
+    A presentation state's have 8 or 16 bits (PS3.3 C.11.8.1); an image's may have any from 8.
 
-def _with_entries_of_8_or_16_bits(table: Dataset) -> Dataset:
-    """Scale the entries of a table to 16 bits where they have another number of bits."""
-    bits = int(table.LUTDescriptor[2])
-    if bits in ENTRY_BITS:
-        return table
-    data = table.LUTData
-    entries = np.frombuffer(data, dtype="<u2") if isinstance(data, bytes) else np.asarray(data)
-    scaled = np.rint(entries.astype(np.float64) * (0xFFFF / (2**bits - 1)))
+    Args:
+        source: with the sequence.
+        keyword: of the sequence.
+        scale: stretch the entries to the whole of 16 bits, as what is shown is relative to it.
+    """
+    table: Dataset = deepcopy(source[keyword].value[0])
+    table.remove_private_tags()
+    entries_n = entries_of(source, keyword).astype(np.float64)
+    if scale:
+        entries_n *= 0xFFFF / (2 ** int(table.LUTDescriptor[2]) - 1)
     table.LUTDescriptor = [*table.LUTDescriptor[:2], 16]
-    table.LUTData = np.clip(scaled, 0, 0xFFFF).astype("<u2").tobytes()
+    table.LUTData = np.clip(np.rint(entries_n), 0, 0xFFFF).astype("<u2").tobytes()
     table["LUTData"].VR = "OW"
     return table
-
-
-def _decimals(source: Dataset, keyword: str) -> list[float]:
-    """The finite values of a decimal attribute; none if it is missing or malformed."""
-    try:
-        value = source.get(keyword)
-        values = [] if value is None or value == "" else np.atleast_1d(value).astype(float).tolist()
-    except (TypeError, ValueError):
-        return []
-    return values if np.isfinite(values).all() else []

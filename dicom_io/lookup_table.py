@@ -37,6 +37,33 @@ class LookupTable:
         return self.entries_n[np.clip(places_hw, 0, len(self.entries_n) - 1)].astype(np.float32)
 
 
+def entries_of(film: Dataset, keyword: str) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """The entries of the first table of a sequence, however they are stored.
+
+    Args:
+        film: with the sequence.
+        keyword: ``ModalityLUTSequence`` or ``VOILUTSequence``.
+
+    Returns:
+        uint8 or uint16, (entries,).
+
+    Raises:
+        ImageRejected: the table has fewer entries than it states.
+    """
+    item = film[keyword].value[0]
+    count, _, bits = (int(number) for number in item.LUTDescriptor)
+    count = count & 0xFFFF or 1 << 16  # 0 stands for 65536; it may have been read as signed
+    meta = getattr(film, "file_meta", None)
+    is_big = meta is not None and meta.get("TransferSyntaxUID") == ExplicitVRBigEndian
+    words = _as_little_endian_words(item.LUTData, is_big)
+    # Entries of 8 bits take one byte each; devices also send them in a word each.
+    kind = "u1" if bits <= 8 and len(words) - count in (0, 1) else "<u2"
+    if len(words) < count * np.dtype(kind).itemsize:
+        detail = f"{keyword} has fewer entries than it states"
+        raise ImageRejected(RejectionReason.UNDECODABLE, detail)
+    return np.frombuffer(words, dtype=kind, count=count)
+
+
 def read_lookup_table(film: Dataset, keyword: str, values_hw: NDArray[Any]) -> LookupTable:
     """Read the first table of a sequence.
 
@@ -49,20 +76,10 @@ def read_lookup_table(film: Dataset, keyword: str, values_hw: NDArray[Any]) -> L
     Raises:
         ImageRejected: the table has fewer entries than it states.
     """
-    item = film[keyword].value[0]
-    count, first, bits = (int(number) for number in item.LUTDescriptor)
-    count = count & 0xFFFF or 1 << 16  # 0 stands for 65536; it may have been read as signed
+    first = int(film[keyword].value[0].LUTDescriptor[1])
     if first >= 1 << 15 and values_hw.min() < 0:
         first -= 1 << 16
-    meta = getattr(film, "file_meta", None)
-    is_big = meta is not None and meta.get("TransferSyntaxUID") == ExplicitVRBigEndian
-    words = _as_little_endian_words(item.LUTData, is_big)
-    # Entries of 8 bits take one byte each; devices also send them in a word each.
-    kind = "u1" if bits <= 8 and len(words) - count in (0, 1) else "<u2"
-    if len(words) < count * np.dtype(kind).itemsize:
-        detail = f"{keyword} has fewer entries than it states"
-        raise ImageRejected(RejectionReason.UNDECODABLE, detail)
-    return LookupTable(first, np.frombuffer(words, dtype=kind, count=count))
+    return LookupTable(first, entries_of(film, keyword))
 
 
 def _as_little_endian_words(data: bytes | int | list[int], is_big: bool) -> bytes:

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom import Dataset
-from pydicom.multival import MultiValue
 from pydicom.pixels.processing import apply_windowing
 
 from dicom_io.encoded_frame import require_whole_frame
 from dicom_io.errors import ImageRejected, RejectionReason
+from dicom_io.grey_parameters import Window, rescale_of, window_of
 from dicom_io.jpeg_decoder import install_decoders
 from dicom_io.lookup_table import read_lookup_table
 from dicom_io.refusal import refusing
@@ -34,7 +34,6 @@ BRIGHTEST_PERCENTILE: Final = 99.5
 # A window that leaves less than this share of the pixels between its ends hides the film rather
 # than showing it; vendors ship such defaults (0/0, 1/1, a stale window of another image).
 SMALLEST_SHARE_INSIDE_WINDOW: Final = 0.5
-_WINDOW_FUNCTIONS: Final = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 
 
 @dataclass(frozen=True)
@@ -237,10 +236,10 @@ def _modality_values(stored_hw: NDArray[np.integer[Any]], dataset: Dataset) -> N
     """Apply the modality LUT, or the rescale."""
     if dataset.get("ModalityLUTSequence"):
         return read_lookup_table(dataset, "ModalityLUTSequence", stored_hw).look_up(stored_hw)
-    slope, intercept = _first(dataset, "RescaleSlope"), _first(dataset, "RescaleIntercept")
-    if not slope or intercept is None:
+    rescale = rescale_of(dataset)
+    if rescale is None:
         return stored_hw.astype(np.float32)
-    return (stored_hw * np.float64(slope) + intercept).astype(np.float32)
+    return (stored_hw * np.float64(rescale.slope) + rescale.intercept).astype(np.float32)
 
 
 def _apply_sensible_voi(
@@ -253,26 +252,25 @@ def _apply_sensible_voi(
         # A LUT is indexed by integers; without a modality LUT those are the stored values.
         index_hw = np.rint(values_hw).astype(np.int64)
         return read_lookup_table(dataset, "VOILUTSequence", index_hw).look_up(index_hw)
-    centre, width = _first(dataset, "WindowCenter"), _first(dataset, "WindowWidth")
-    if centre is None or width is None or width < 1:
+    window = window_of(dataset)
+    if window is None:
         return values_hw
     seen = values_hw[valid_hw]
     seen = seen[:: max(1, seen.size // 250_000)]
-    inside = np.abs(seen - centre) <= width / 2
+    inside = np.abs(seen - window.centre) <= window.width / 2
     if inside.size and inside.mean() < SMALLEST_SHARE_INSIDE_WINDOW:
         return values_hw
-    return _windowed(values_hw, dataset, centre, width)
+    return _windowed(values_hw, dataset, window)
 
 
 def _windowed(
-    values_hw: NDArray[np.float32], dataset: Dataset, centre: float, width: float
+    values_hw: NDArray[np.float32], dataset: Dataset, window: Window
 ) -> NDArray[np.float32]:
-    """Apply a window (PS3.3 C.11.2.1.2), linear where its function is none of the three."""
-    function = str(dataset.get("VOILUTFunction") or "").upper()
+    """Apply a window; pydicom takes it from the header, where it may be spelt in other ways."""
     usable = copy(dataset)
-    usable.WindowCenter, usable.WindowWidth = centre, width
-    usable.VOILUTFunction = function if function in _WINDOW_FUNCTIONS else "LINEAR"
-    if not _first(dataset, "RescaleSlope") or _first(dataset, "RescaleIntercept") is None:
+    usable.WindowCenter, usable.WindowWidth = window.centre, window.width
+    usable.VOILUTFunction = window.function
+    if rescale_of(dataset) is None:
         for keyword in ("RescaleSlope", "RescaleIntercept"):
             usable.pop(keyword, None)
     return np.asarray(apply_windowing(values_hw, usable), dtype=np.float32)
@@ -294,15 +292,3 @@ def _positive(dataset: Dataset, keyword: str) -> int:
     if not isinstance(value, int) or value < 1:
         raise ImageRejected(RejectionReason.NOT_AN_IMAGE, f"{keyword} is missing")
     return value
-
-
-def _first(dataset: Dataset, keyword: str) -> float | None:
-    """The first of a possibly multi-valued decimal attribute; None where there is no number."""
-    try:
-        value = dataset.get(keyword)
-        if isinstance(value, MultiValue):
-            value = value[0] if len(value) else None
-        number = None if value is None else float(value)
-    except (ValueError, TypeError):  # the reader turns text into numbers only when it is asked
-        return None
-    return number if number is not None and np.isfinite(number) else None

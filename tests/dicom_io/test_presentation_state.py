@@ -1,3 +1,4 @@
+from copy import deepcopy
 from datetime import UTC, datetime
 
 import numpy as np
@@ -106,6 +107,29 @@ def test_tables_are_taken_over_with_entries_of_16_bits():
     assert (entries[0], entries[-1]) == (0, 0xFFFF)
     [table] = state_of(SOURCES["modality lut"]()).ModalityLUTSequence
     assert table.ModalityLUTType == "US"
+
+
+def test_entries_of_a_byte_each_are_taken_over_in_words_and_modality_values_stay_what_they_are():
+    source = SOURCES["voi lut"]()
+    [table] = source.VOILUTSequence
+    table.LUTDescriptor = [4096, 0, 8]
+    table.LUTData = (np.arange(4096) >> 4).astype("u1").tobytes()
+    table["LUTData"].VR = "OW"
+    modality = deepcopy(table)
+    modality.ModalityLUTType = "US"
+    source.ModalityLUTSequence = [modality]
+    state = state_of(source)
+    [found] = state.SoftcopyVOILUTSequence[0].VOILUTSequence
+    assert list(found.LUTDescriptor) == [4096, 0, 16]
+    entries_n = np.frombuffer(found.LUTData, "<u2")
+    assert (entries_n == (np.arange(4096) >> 4) * 257).all()
+    [found] = state.ModalityLUTSequence
+    assert (np.frombuffer(found.LUTData, "<u2") == np.arange(4096) >> 4).all()
+
+
+def test_a_slope_of_nothing_is_left_out_as_the_pixels_are_read_without_it():
+    source = radiograph(given(RescaleSlope="0"))
+    assert "RescaleSlope" not in state_of(source)
 
 
 @pytest.mark.parametrize("width", ["0", "-5", "", None, "wide"])

@@ -97,8 +97,8 @@ def train(
         start_from: a model whose weights the run begins with; its card is kept on the new one.
             A resumed run has long begun, and keeps what it began with.
         device: torch device.
-        minutes: stop this start, as well as can be, after this long; None for no limit. The run
-            goes on from there as if nothing had been, other than at ``config.minutes``.
+        minutes: stop this start after this long; None for no limit. A resumed run goes on from
+            there as if nothing had been; ``config.minutes`` ends it for good.
         console: where progress goes; standard output if left out.
         ranks: the processes that train together; each of them calls this.
 

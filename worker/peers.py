@@ -62,6 +62,6 @@ def configured_profiles(session: Session) -> dict[int, frozenset[ResultKind]]:
     return {peer_key: profile(results.split("+")) for peer_key, results in rows}
 
 
-def address_of(peer: Peer) -> str:
-    """Where a peer is, as an operator writes it: ``HOST:PORT`` or the URL."""
-    return peer.url or f"{peer.host}:{peer.port}"
+def written_address(url: str | None, host: str, port: int) -> str:
+    """Where a target is, as an operator writes it: ``HOST:PORT`` or the URL."""
+    return url or f"{host}:{port}"

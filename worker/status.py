@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, selectinload
 
 from dicom_io.errors import RejectionReason
 from dicom_io.storage import InstanceStore
-from worker.peers import address_of
+from worker.peers import written_address
 from worker.retention import held
 from worker.signs_of_life import parts_at_work
 from worker.storage_watch import storage_status
@@ -260,7 +260,7 @@ def _target(peer: Peer) -> dict[str, Any]:
     return {
         "name": peer.name,
         "ae_title": peer.ae_title,
-        "address": address_of(peer),
+        "address": written_address(peer.url, peer.host, peer.port),
         "results": peer.results,
         "configured": peer.configured,
         "failures": peer.failures,

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from dicom_io.result_profile import profile_text
 from worker.addresses import Target
+from worker.peers import written_address
 from worker.tables import UNSETTLED, Delivery, Peer
 
 
@@ -42,8 +43,8 @@ class ListedTarget:
 
     @property
     def address(self) -> str:
-        """As an operator writes it: ``HOST:PORT`` or the URL."""
-        return self.url or f"{self.host}:{self.port}"
+        """As an operator writes it."""
+        return written_address(self.url, self.host, self.port)
 
 
 def list_targets(session: Session, targets: Sequence[Target]) -> list[ListedTarget]:

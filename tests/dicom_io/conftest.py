@@ -4,6 +4,7 @@ import pytest
 
 from dicom_io.listener import Listener, ListenerConfiguration
 from dicom_io.storage import InstanceStore
+from dicom_io.tls import TlsFiles
 from tests.dicom_io.peers import RecordingIntake
 
 
@@ -22,9 +23,9 @@ def listen(store, intake):
     """Start listeners with a test's own configuration; all are stopped at its end."""
     running = []
 
-    def start(**configuration) -> Listener:
+    def start(tls: TlsFiles | None = None, **configuration) -> Listener:
         listener = Listener(
-            ListenerConfiguration(ae_title="MULTIMIX", **configuration), store, intake
+            ListenerConfiguration(ae_title="MULTIMIX", tls=tls, **configuration), store, intake
         )
         listener.start()
         running.append(listener)

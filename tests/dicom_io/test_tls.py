@@ -8,12 +8,11 @@ import time
 import pytest
 
 from dicom_io.errors import AssociationFailed, SettingsError
-from dicom_io.listener import Listener, ListenerConfiguration
+from dicom_io.listener import Listener
 from dicom_io.sender import Disposition, RemoteAE, echo, send
-from dicom_io.storage import InstanceStore
 from dicom_io.tls import ReloadingContext, TlsFiles, acceptor_context, requestor_context
 from tests.dicom_io.certificates import create_authority
-from tests.dicom_io.peers import RecordingIntake, radiograph
+from tests.dicom_io.peers import radiograph
 from tests.interop.dcmtk import storescp
 from tests.programs import output_of
 
@@ -38,22 +37,6 @@ def node(hospital):
 @pytest.fixture(scope="module")
 def modality(hospital):
     return hospital.issue("modality")
-
-
-@pytest.fixture
-def listen(tmp_path):
-    running = []
-
-    def start(tls: TlsFiles, **settings) -> Listener:
-        configuration = ListenerConfiguration(ae_title="MULTIMIX", tls=tls, **settings)
-        listener = Listener(configuration, InstanceStore(tmp_path / "store"), RecordingIntake())
-        listener.start()
-        running.append(listener)
-        return listener
-
-    yield start
-    for listener in running:
-        listener.stop(grace_seconds=0)
 
 
 def remote(listener: Listener, tls: TlsFiles | None, host: str = "127.0.0.1") -> RemoteAE:

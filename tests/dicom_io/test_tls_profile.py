@@ -9,8 +9,7 @@ import time
 import pytest
 
 from dicom_io.access_control import Refusal
-from dicom_io.listener import Listener, ListenerConfiguration
-from dicom_io.storage import InstanceStore
+from dicom_io.listener import Listener
 from dicom_io.tls import TlsFiles
 from tests.dicom_io.association_requests import (
     associate_request,
@@ -50,21 +49,13 @@ def intake():
 
 
 @pytest.fixture
-def listen(tmp_path, hospital, intake):
-    running = []
+def listen(listen, hospital):
+    """Listeners that speak TLS, each with files of its own where a test gives none."""
 
     def start(tls: TlsFiles | None = None, **settings) -> Listener:
-        configuration = ListenerConfiguration(
-            ae_title="MULTIMIX", tls=tls or hospital.issue("node"), **settings
-        )
-        listener = Listener(configuration, InstanceStore(tmp_path / "store"), intake)
-        listener.start()
-        running.append(listener)
-        return listener
+        return listen(tls or hospital.issue("node"), **settings)
 
-    yield start
-    for listener in running:
-        listener.stop(grace_seconds=0)
+    return start
 
 
 def lax_client(files: TlsFiles) -> ssl.SSLContext:

@@ -3,6 +3,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from model.image_table import ImageTable
+from tests.model.films import film_table
+
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
@@ -11,3 +14,9 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def table() -> ImageTable:
+    """16 drawn films with masks, labels and patients, for a short run."""
+    return film_table(16)

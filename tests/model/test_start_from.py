@@ -5,15 +5,9 @@ import torch
 
 from dicom_io.errors import TrainingError
 from model.checkpoint import read_card, read_model
-from tests.model.films import film_table
 from tests.model.runs import SignalAt, run, short
 
 ONE_STEP = 'stages=[{"side":32,"steps":1}]'
-
-
-@pytest.fixture(scope="module")
-def table():
-    return film_table(16)
 
 
 def test_a_run_begins_with_the_weights_of_a_model_and_its_card_says_so(table, tmp_path):

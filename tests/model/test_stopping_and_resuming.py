@@ -32,11 +32,6 @@ from tests.model.runs import (
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def table():
-    return film_table(16)
-
-
 WITH_WARM_UP = 'stages=[{"side":32,"steps":3,"restores":true},{"side":32,"steps":3}]'
 
 

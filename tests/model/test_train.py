@@ -32,11 +32,6 @@ from tests.model.runs import (
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def table():
-    return film_table(16)
-
-
 @pytest.mark.parametrize("model", TABLE_MODELS)
 def test_every_table_model_trains_and_leaves_a_model_that_reads_films(table, tmp_path, model):
     run(table, short("paper", 'stages=[{"side":32,"steps":2}]', model=model), tmp_path)

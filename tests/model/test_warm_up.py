@@ -14,16 +14,10 @@ from model.presets import configure
 from model.splits import divide
 from model.streams import make_streams, seeded
 from model.views import views_of_step
-from tests.model.films import film_table
 from tests.model.runs import run, short
 
 CPU = torch.device("cpu")
 STAGES = 'stages=[{"side":32,"steps":3,"restores":true},{"side":32,"steps":3}]'
-
-
-@pytest.fixture(scope="module")
-def table():
-    return film_table(16)
 
 
 def views(table, config, step):

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.worker.postgres import new_database, running_cluster
+from tests.worker.storage_scp import StorageScp, storage_scp
+from worker.addresses import Target
 from worker.database import Database
 from worker.demo_pacs import StorageScpPacs
 from worker.settings import PREFIX, Settings
@@ -55,6 +57,23 @@ def pacs(tmp_path: Path) -> Iterator[StorageScpPacs]:
     receiving = StorageScpPacs(folder)
     yield receiving
     receiving.stop()
+
+
+@pytest.fixture
+def scp_and_target() -> Iterator[tuple[StorageScp, Target]]:
+    """A target that answers as a test tells it to."""
+    with storage_scp() as running:
+        yield running
+
+
+@pytest.fixture
+def scp(scp_and_target: tuple[StorageScp, Target]) -> StorageScp:
+    return scp_and_target[0]
+
+
+@pytest.fixture
+def target(scp_and_target: tuple[StorageScp, Target]) -> Target:
+    return scp_and_target[1]
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Results reach their target once, whatever the target answers and whenever it comes back."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from threading import Barrier, Thread
@@ -22,19 +22,8 @@ from worker.tables import DeliveryState, Event
 
 
 @pytest.fixture
-def scp_and_target() -> Iterator[tuple[StorageScp, Target]]:
-    with storage_scp() as running:
-        yield running
-
-
-@pytest.fixture
-def scp(scp_and_target: tuple[StorageScp, Target]) -> StorageScp:
-    return scp_and_target[0]
-
-
-@pytest.fixture
-def bench(database: Database, tmp_path: Path, scp_and_target: tuple[StorageScp, Target]) -> Bench:
-    return Bench(database, tmp_path / "store", scp_and_target[1])
+def bench(database: Database, tmp_path: Path, target: Target) -> Bench:
+    return Bench(database, tmp_path / "store", target)
 
 
 def read_one(bench: Bench, study_uid: str = "1.2.3", study_key: int = 1) -> None:

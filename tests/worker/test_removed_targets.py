@@ -1,6 +1,5 @@
 """A target that the settings no longer name is not called; what waits for it is not lost."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,22 +21,6 @@ from worker.studies import StudyState
 from worker.tables import DeliveryState
 
 GIVE_UP_AFTER = timedelta(hours=72)
-
-
-@pytest.fixture
-def scp_and_target() -> Iterator[tuple[StorageScp, Target]]:
-    with storage_scp() as running:
-        yield running
-
-
-@pytest.fixture
-def scp(scp_and_target: tuple[StorageScp, Target]) -> StorageScp:
-    return scp_and_target[0]
-
-
-@pytest.fixture
-def target(scp_and_target: tuple[StorageScp, Target]) -> Target:
-    return scp_and_target[1]
 
 
 @pytest.fixture

@@ -50,6 +50,7 @@ class NodeWatch:
     now: Callable[[], datetime] = utc_now
     _fair_since: datetime | None = None
     _late_starts: dict[str, int] = field(default_factory=dict)
+    _busy_at: dict[str, datetime] = field(default_factory=dict)
 
     def is_ready(self) -> bool:
         """Whether every part has shown that it works, the workers by taking a task."""
@@ -61,14 +62,15 @@ class NodeWatch:
     def silent_parts(self, changed: Mapping[str, datetime]) -> list[str]:
         """Parts that gave no sign of life for long, though database and broker were there.
 
-        A worker that holds a lease is at work, however long its task takes.
+        A worker that holds a lease is at work, however long its task takes. Its silence begins when
+        the lease ends: where a task was ended with its process, the next one has yet to open.
 
         Args:
             changed: when the present process of each part was started, or the last one ended.
         """
         now = self.now()
         try:
-            excused = self._busy_queues(now)
+            self._busy_at |= dict.fromkeys(self._busy_queues(now), now)
             seen = self._seen()
             fair = self._broker_answers()
         except SQLAlchemyError:
@@ -87,12 +89,13 @@ class NodeWatch:
                 self._late_starts.pop(part, None)
             late = self._late_starts.get(part, 0)
             patience = _SILENCE[part] if works else self.starting * 2**late
-            silent = now - max(worked, opened, began, fair_since) >= patience
+            busy = self._busy_at.get(part, self.started)
+            silent = now - max(worked, opened, began, busy, fair_since) >= patience
             if silent and not works:
                 self._late_starts[part] = min(late + 1, _MOST_DOUBLINGS)
             return silent
 
-        return sorted(part for part in WATCHED_PARTS - excused if is_silent(part))
+        return sorted(part for part in WATCHED_PARTS if is_silent(part))
 
     def _seen(self) -> dict[str, datetime]:
         with self.database.reading() as session:

@@ -118,6 +118,19 @@ def test_a_worker_that_holds_a_lease_is_at_work(bench: Bench, watch: NodeWatch) 
     assert let_time_pass(bench, watch, 20, READING_QUEUE) == [READING_QUEUE]
 
 
+def test_a_worker_whose_long_task_was_ended_has_time_to_replace_the_process(
+    bench: Bench, watch: NodeWatch
+) -> None:
+    assert let_time_pass(bench, watch, 5) == []
+    bench.receive(chest_film("1.2.3"))
+    with bench.database.writing() as session:
+        assert claim(session, 1, bench.clock.now, timedelta(seconds=100)) is not None
+    # The lease ends with the process, a moment before the next one shows that it opens.
+    assert let_time_pass(bench, watch, 105, READING_QUEUE) == []
+    show_sign_of_life(bench.database, opening(READING_QUEUE), bench.clock.now)
+    assert let_time_pass(bench, watch, 55, READING_QUEUE) == []
+
+
 def test_while_the_broker_is_away_no_worker_is_blamed(bench: Bench, settings: Settings) -> None:
     watch = NodeWatch(bench.database, "redis://127.0.0.1:1/0", bench.clock.now, now=bench.clock)
     assert let_time_pass(bench, watch, 5) == []

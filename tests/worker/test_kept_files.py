@@ -17,7 +17,8 @@ from tests.worker.readings import DrawnReading, chest_film, reader_of
 from tests.worker.small_disk import small_disk
 from tests.worker.storage_scp import storage_scp
 from worker.database import Database
-from worker.purging import names_study, purge_study
+from worker.purging import purge_study
+from worker.stray_copies import names_study
 from worker.studies import StudyState
 
 

@@ -23,7 +23,8 @@ from tests.worker.bench import Bench
 from tests.worker.readings import bring, chest_film
 from tests.worker.storage_scp import storage_scp
 from worker.database import Database
-from worker.purging import names_study, purge_study
+from worker.purging import purge_study
+from worker.stray_copies import names_study
 from worker.studies import StudyState
 from worker.study_steps import claim
 from worker.tables import Event, InstanceConflict, Study

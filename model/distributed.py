@@ -19,6 +19,11 @@ from datetime import timedelta
 from typing import Final, Protocol, TypeVar
 
 import torch
+
+# Its functions take the process group that they find when they are imported for a default. The
+# first step of an optimizer imports them; a group met before then would outlive its end, and a
+# thread of it that still frees a tensor while Python ends aborts a process that has done its work.
+import torch.distributed.nn.functional
 from torch import Tensor, distributed, nn
 
 from dicom_io.errors import TrainingError

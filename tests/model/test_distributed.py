@@ -203,6 +203,31 @@ with joined_ranks("cpu") as ranks:
         group = torch.distributed.distributed_c10d._get_default_group()
         print(group._get_backend(torch.device("cpu")).options._timeout.total_seconds())
 """
+THREADS_LEFT = """
+from pathlib import Path
+import torch
+from model.distributed import joined_ranks, largest_of
+with joined_ranks("cpu") as ranks:
+    weight = torch.nn.Parameter(torch.ones(1))
+    weight.sum().backward()
+    torch.optim.AdamW([weight]).step()
+    largest_of(1.0, ranks, torch.device("cpu"))
+    during = [task.joinpath("comm").read_text() for task in Path("/proc/self/task").iterdir()]
+after = [task.joinpath("comm").read_text() for task in Path("/proc/self/task").iterdir()]
+print(*(f"{when}-{sum('gloo' in name for name in names)}" + chr(10)
+        for when, names in (("during", during), ("after", after))), sep="", end="", flush=True)
+"""
+
+
+def test_the_threads_of_a_group_end_with_it_or_they_abort_the_process_at_its_end(
+    tmp_path: Path,
+) -> None:
+    script = tmp_path / "threads.py"
+    script.write_text(THREADS_LEFT)
+    done = on_two_processes(script)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("during-0") == 0
+    assert done.stdout.count("during-") == done.stdout.count("after-0") == 2, done.stdout
 
 
 def test_processes_wait_for_hours_while_the_first_reads_an_archive(tmp_path: Path) -> None:

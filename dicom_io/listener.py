@@ -127,7 +127,7 @@ class Listener:
         tls_context = None
         if configuration.tls is not None:
             tls_context = ReloadingContext(configuration.tls, acceptor_context)
-        self._store.remove_abandoned_parts()
+        self._store.disk.remove_abandoned_parts()
         try:
             self._server = AssociationServer(
                 (configuration.host, configuration.port),
@@ -217,7 +217,7 @@ class Listener:
         self._tell(lambda: self._intake.association_refused(facts, refusal))
 
     def _admit(self, association: Association, facts: AssociationFacts) -> Refusal | None:
-        has_room = self._store.has_room()
+        has_room = self._store.disk.has_room()
         with self._lock:
             open_now = tuple(self._accepted.values())
             refusal = refusal_of(self._policy, facts, open_now, has_room)

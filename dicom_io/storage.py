@@ -11,8 +11,6 @@ path, and the same bytes twice are one file. Layout below the root, directories 
 import contextlib
 import hashlib
 import os
-import time
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -21,21 +19,14 @@ from typing import Final
 from pydicom import Dataset, dcmread
 from pydicom.uid import UID
 
-from dicom_io.durable_files import (
-    as_storage_error,
-    fsync_folder,
-    holds,
-    make_durable_folders,
-    write_new_file,
-)
-from dicom_io.errors import OutOfSpace, StorageError
+from dicom_io.durable_files import as_storage_error, fsync_folder, holds
+from dicom_io.errors import StorageError
 from dicom_io.part10 import dataset_offset, encode_dataset, file_header
+from dicom_io.quarantine import Quarantine
+from dicom_io.store_disk import StoreDisk
 
-_ABANDONED_AFTER_SECONDS: Final = 600.0
 _LONGEST_HEADER: Final = 1024
 _META_DIGITS: Final = 16
-_PROBE_BYTES: Final = 4096
-_MOST_QUARANTINED: Final = 10_000
 
 
 @dataclass(frozen=True)
@@ -65,8 +56,12 @@ class InstanceStore:
     Args:
         root: the folder; made if it is missing.
         low_water_mark_bytes: free space on the disk that writing must leave.
-        quarantine_limit_bytes: what the quarantine may hold; beyond it, or beyond 10,000 objects,
-            nothing more is put there.
+        quarantine_limit_bytes: what the quarantine may hold.
+
+    Attributes:
+        root: the folder, absolute.
+        disk: what is free, and how files are written.
+        quarantine: where refused objects are put aside.
 
     Raises:
         StorageError: the folder cannot be made.
@@ -78,43 +73,10 @@ class InstanceStore:
         low_water_mark_bytes: int = 0,
         quarantine_limit_bytes: int = 1 << 30,
     ) -> None:
-        self.root = root.resolve()
-        self.low_water_mark_bytes = low_water_mark_bytes
-        self.quarantine_limit_bytes = quarantine_limit_bytes
-        self._instances = self.root / "instances"
-        self._partial = self.root / "partial"
-        self._quarantine = self.root / "quarantine"
-        with as_storage_error("make the folders of the store"):
-            for folder in (self._instances, self._partial, self._quarantine):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if self.root.stat().st_mode & 0o777 != 0o700:
-                self.root.chmod(0o700)
-
-    def has_room(self, size: int = 0) -> bool:
-        """Whether ``size`` more bytes leave the disk above its low-water mark."""
-        return self.free_bytes() - size >= self.low_water_mark_bytes
-
-    def free_bytes(self) -> int:
-        """Free space on the disk of the store; -1 if it cannot be asked for."""
-        try:
-            disk = os.statvfs(self.root)
-        except OSError:
-            return -1
-        return disk.f_bavail * disk.f_frsize
-
-    def problem(self) -> str | None:
-        """Why nothing could be kept now; None if it could. Writes and deletes a small file."""
-        if not self.has_room():
-            return "free disk space is below the low-water mark"
-        probe = self._partial / uuid.uuid4().hex
-        try:
-            try:
-                write_new_file(probe, b"", bytes(_PROBE_BYTES))
-            finally:
-                probe.unlink(missing_ok=True)
-        except OSError as cause:
-            return f"the store cannot be written: {os.strerror(cause.errno or 0)}"
-        return None
+        self.disk = StoreDisk(root, low_water_mark_bytes)
+        self.root = self.disk.root
+        self.quarantine = Quarantine(self.disk, quarantine_limit_bytes)
+        self._instances = self.disk.folder("instances")
 
     def keep(
         self,
@@ -160,7 +122,7 @@ class InstanceStore:
             with as_storage_error(f"make {path.name} durable"):
                 fsync_folder(path.parent)
         else:
-            self._write(path, header, encoded_dataset)
+            self.disk.write(path, header, encoded_dataset)
         return StoredInstance(
             relative_path=path.relative_to(self.root).as_posix(),
             sha256=dataset_sha256,
@@ -325,11 +287,6 @@ class InstanceStore:
                         if path.stat().st_mtime >= since:
                             yield path.relative_to(self.root).as_posix()
 
-    def quarantined_paths(self) -> Iterator[str]:
-        """The paths of what was put aside, without the reasons, in no particular order."""
-        for path in self._quarantine.glob("*.bin"):
-            yield path.relative_to(self.root).as_posix()
-
     def remove(self, relative_path: str) -> None:
         """Delete an instance; one that is not there counts as deleted.
 
@@ -344,64 +301,3 @@ class InstanceStore:
             path.unlink(missing_ok=True)
             if path.parent.is_dir():
                 fsync_folder(path.parent)
-
-    def quarantine(self, content: bytes | memoryview, reason: str) -> str | None:
-        """Put aside the raw bytes of an object that was refused, so that there is evidence.
-
-        Args:
-            content: what came.
-            reason: why it was refused; a few words without patient data.
-
-        Returns:
-            The path below the root, or None if the quarantine is full or the disk has no room.
-        """
-        digest = hashlib.sha256(content).hexdigest()
-        path = self._quarantine / f"{digest}.bin"
-        try:
-            sizes = [file.stat().st_size for file in self._quarantine.iterdir()]
-            if sum(sizes) + len(content) > self.quarantine_limit_bytes:
-                return None
-            if len(sizes) >= 2 * _MOST_QUARANTINED:  # each has its reason beside it
-                return None
-            self._write(path, b"", content)
-            self._write(path.with_suffix(".txt"), b"", reason.encode("utf-8", "replace"))
-        except (OSError, StorageError):
-            return None
-        return path.relative_to(self.root).as_posix()
-
-    def remove_abandoned_parts(self) -> int:
-        """Delete what a crash left half written; call it at start.
-
-        Returns:
-            How many files were removed.
-
-        Raises:
-            StorageError: the folder cannot be read or written.
-        """
-        removed = 0
-        with as_storage_error("clear away partial files"):
-            for part in self._partial.iterdir():
-                # Other processes may be writing right now; theirs are young.
-                with contextlib.suppress(FileNotFoundError):
-                    if time.time() - part.stat().st_mtime > _ABANDONED_AFTER_SECONDS:
-                        part.unlink()
-                        removed += 1
-        return removed
-
-    def _write(self, path: Path, header: bytes, content: bytes | memoryview) -> None:
-        """Write, fsync, rename, fsync the folder: after a power cut it is whole or not there."""
-        if not self.has_room(len(header) + len(content)):
-            raise OutOfSpace(
-                "the disk of the store has less free space than its low-water mark of "
-                f"{self.low_water_mark_bytes} bytes; free some space"
-            )
-        part = self._partial / uuid.uuid4().hex
-        with as_storage_error(f"write {path.name}"):
-            try:
-                make_durable_folders(path.parent, self.root)
-                write_new_file(part, header, content)
-                part.rename(path)
-            except BaseException:
-                part.unlink(missing_ok=True)
-                raise
-            fsync_folder(path.parent)

@@ -71,7 +71,7 @@ class StorageService:
             (identifiers.sop_class_uid, sop_class_uid),
             (identifiers.sop_instance_uid, sop_instance_uid),
         ):
-            self._store.quarantine(encoded, "the dataset is not the instance of the command")
+            self._store.quarantine.put(encoded, "the dataset is not the instance of the command")
             return _status(DATASET_DOES_NOT_MATCH, "SOP UIDs of dataset and command differ")
         instance = keep_instance(
             self._store,

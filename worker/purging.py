@@ -44,7 +44,7 @@ def purge_study(
         IllegalTransition: it is being read or sent at this moment; try again.
         StorageError: a file cannot be deleted; the sweeper goes on trying.
     """
-    store.remove_abandoned_parts()
+    store.disk.remove_abandoned_parts()
     with database.reading() as session:
         study_key = session.scalar(select(Study.study_key).where(Study.study_uid == study_uid))
         stray = find_stray_copies(session, store, study_uid, study_key)

@@ -114,7 +114,7 @@ class Reconciler:
         """
         found = Differences()
         if self._repair:
-            self._store.remove_abandoned_parts()
+            self._store.disk.remove_abandoned_parts()
         for folder in FOLDERS:
             if should_stop():
                 break
@@ -139,7 +139,7 @@ class Reconciler:
         """
         found = Differences()
         if self._repair:
-            self._store.remove_abandoned_parts()
+            self._store.disk.remove_abandoned_parts()
         lately: list[str] = []
         for folder in FOLDERS:
             if should_stop():

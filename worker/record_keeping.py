@@ -1,5 +1,6 @@
 """What the sweeper does for the records beside its own work: chain, retention, audit messages."""
 
+import logging
 import socket
 from functools import partial
 from typing import Final
@@ -18,10 +19,13 @@ from worker.retention import RetentionRules, remove_expired
 from worker.settings import Settings
 from worker.syslog import SyslogServer, send_by_tls, send_by_udp, syslog_server
 
+_LOG = logging.getLogger(__name__)
+
 _ENTRIES_AT_A_TIME: Final = 500
 _FILES_AT_A_TIME: Final = 100
 _CHAIN_SECONDS: Final = 0.5
 _RETENTION_SECONDS: Final = 30.0
+_QUARANTINE_SECONDS: Final = 600.0
 _AUDIT_SECONDS: Final = 1.0
 
 
@@ -50,9 +54,17 @@ def record_keeping(
         deleted = delete_noted_files(database, store, now, _FILES_AT_A_TIME)
         return removed == rules.studies_at_a_time or deleted == _FILES_AT_A_TIME
 
+    def clear_quarantine() -> bool:
+        if rules.keep_for is not None:
+            cleared = store.quarantine.remove_older_than((utc_now() - rules.keep_for).timestamp())
+            if cleared:
+                _LOG.info("the quarantine: %d objects deleted, their time was over", cleared)
+        return False
+
     works = [
         PeriodicWork("the chain of the event log", _CHAIN_SECONDS, chain),
         PeriodicWork("retention", _RETENTION_SECONDS, remove),
+        PeriodicWork("retention in the quarantine", _QUARANTINE_SECONDS, clear_quarantine),
     ]
     if settings.audit_server is not None:
         send = _sender_of(settings, syslog_server(settings.audit_server))

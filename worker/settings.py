@@ -80,7 +80,8 @@ class Settings(BaseSettings):
         give_up_after_hours: a result that could not be sent for so long is set aside.
         send_batch: most objects that go over one association.
         keep_days: originals and results are deleted so many days after their study was done or
-            rejected; None keeps them.
+            rejected, refused objects so many days after they were put into the quarantine; None
+            keeps them.
         keep_gib: above so many GiB the studies that were done or rejected first are deleted first;
             None keeps them.
         audit_server: syslog server that is told of what happens by DICOM PS3.15 A.5, as

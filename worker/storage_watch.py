@@ -39,7 +39,7 @@ class StorageWatch:
 
     def look(self) -> None:
         """Look once; whether something changed since the last look is asked of the log itself."""
-        problem = self._store.problem()
+        problem = self._store.disk.problem()
         with self._database.reading() as session:
             refused = last_problem(session)
         if (problem is None) == (refused is None):
@@ -49,7 +49,7 @@ class StorageWatch:
             _LOG.warning("the storage takes instances again")
         else:
             _LOG.error("the storage takes no instances: %s", problem)
-        detail = {"reason": problem, "free_bytes": self._store.free_bytes()}
+        detail = {"reason": problem, "free_bytes": self._store.disk.free_bytes()}
         with self._database.writing() as session:
             record(session, kind, self._now(), detail=detail)
 
@@ -71,10 +71,10 @@ def storage_status(session: Session, store: InstanceStore) -> dict[str, Any]:
         session: a transaction.
         store: with the node's low-water mark.
     """
-    problem = None if store.has_room() else "free disk space is below the low-water mark"
+    problem = None if store.disk.has_room() else "free disk space is below the low-water mark"
     return {
         "path": str(store.root),
-        "free_bytes": store.free_bytes(),
-        "low_water_mark_bytes": store.low_water_mark_bytes,
+        "free_bytes": store.disk.free_bytes(),
+        "low_water_mark_bytes": store.disk.low_water_mark_bytes,
         "problem": problem or last_problem(session),
     }

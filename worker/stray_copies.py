@@ -74,7 +74,7 @@ def find_stray_copies(
         return content is not None and _holds_study(content, study_uid)
 
     return StrayCopies(
-        quarantined=tuple(path for path in store.quarantined_paths() if holds(path)),
+        quarantined=tuple(path for path in store.quarantine.relative_paths() if holds(path)),
         conflicts={key: (path, sha256) for key, path, sha256 in conflicts if holds(path)},
         unattributed=tuple(sorted({key for key, path in objects if holds(path)})),
         unnamed={

@@ -126,7 +126,7 @@ def test_what_fails_on_our_side_asks_the_sender_to_try_again(listen, intake, fai
 
 def test_a_disk_that_fills_up_between_acceptance_and_storing_answers_0xa700(listen, store, intake):
     with association_with(listen()) as association:
-        store.low_water_mark_bytes = 1 << 60
+        store.disk.low_water_mark_bytes = 1 << 60
         assert store_bytes(association, encoded(radiograph())) == 0xA700
     assert intake.of_kind("stored") == []
 

@@ -109,7 +109,7 @@ def test_below_the_low_water_mark_associations_are_refused_for_the_time_being(
     listen, store, intake
 ):
     listener = listen()
-    store.low_water_mark_bytes = 1 << 60
+    store.disk.low_water_mark_bytes = 1 << 60
     with association_with(listener) as association:
         assert rejection(association) == (2, 3, 2)
     assert intake.wait_for("refused") == [Refusal.LOW_DISK]

@@ -1,5 +1,4 @@
 import hashlib
-import os
 import random
 import signal
 import stat
@@ -94,7 +93,7 @@ def test_the_same_bytes_in_another_transfer_syntax_are_another_file(store):
 
 def test_files_and_folders_are_for_the_node_alone(store):
     keep(store, b"x")
-    store.quarantine(b"y", "why")
+    store.quarantine.put(b"y", "why")
     for path in [store.root, *store.root.rglob("*")]:
         expected = 0o700 if path.is_dir() else 0o600
         assert stat.S_IMODE(path.stat().st_mode) == expected, path
@@ -131,7 +130,7 @@ def test_a_missing_file_is_an_error(store):
 
 def test_below_the_low_water_mark_nothing_is_written(tmp_path):
     store = InstanceStore(tmp_path, low_water_mark_bytes=1 << 60)
-    assert not store.has_room()
+    assert not store.disk.has_room()
     with pytest.raises(OutOfSpace, match="low-water"):
         keep(store, b"x")
     assert files_of(store) == []
@@ -188,16 +187,6 @@ for number in itertools.count():
     assert whole >= acknowledged
 
 
-def test_what_a_crash_left_half_written_is_cleared_away_but_not_what_is_being_written(store):
-    old, young = store.root / "partial" / "old", store.root / "partial" / "young"
-    for part in (old, young):
-        part.write_bytes(b"half")
-    os.utime(old, (0, 0))
-    assert store.remove_abandoned_parts() == 1
-    assert not old.exists()
-    assert young.exists()
-
-
 def test_many_threads_may_keep_the_same_instances_at_once(store):
     contents = [bytes([number]) * 10_000 for number in range(20)]
     failures = []
@@ -248,23 +237,6 @@ def test_a_link_inside_the_store_does_not_lead_out_of_it(store, tmp_path):
     (store.root / "instances" / "link").symlink_to(tmp_path)
     with pytest.raises(StorageError):
         store.path_of("instances/link/x")
-
-
-def test_the_quarantine_keeps_the_bytes_with_their_reason_until_it_is_full(tmp_path):
-    store = InstanceStore(tmp_path, quarantine_limit_bytes=1000)
-    relative_path = store.quarantine(b"x" * 900, "the dataset is not the one of the command")
-    assert relative_path is not None
-    assert store.path_of(relative_path).read_bytes() == b"x" * 900
-    assert "not the one" in store.path_of(relative_path).with_suffix(".txt").read_text()
-    assert store.quarantine(b"y" * 900, "again") is None
-
-
-def test_the_quarantine_takes_only_so_many_objects_however_small(tmp_path, monkeypatch):
-    monkeypatch.setattr("dicom_io.storage._MOST_QUARANTINED", 3)
-    store = InstanceStore(tmp_path)
-    kept = [store.quarantine(b"%d" % number, "why") for number in range(5)]
-    assert [path is not None for path in kept] == [True, True, True, False, False]
-    assert len(list((tmp_path / "quarantine").iterdir())) == 2 * 3
 
 
 def test_an_object_that_cannot_be_encoded_is_an_error_without_its_values(store):

@@ -68,14 +68,14 @@ def test_copies_in_odd_places_are_erased_too(any_database: Database, tmp_path: P
     for study_uid in ("1.2.3", "1.2.4"):
         stored = bench.store.keep_dataset(chest_film(study_uid, 7))
         content = bench.store.read_encoded_dataset(stored.relative_path)
-        bench.store.quarantine(content, "not the instance of the command")
+        bench.store.quarantine.put(content, "not the instance of the command")
         bench.store.remove(stored.relative_path)
     purge(bench)
 
     assert bench.all(InstanceConflict) == []
     left = [
         bench.store.path_of(path).read_bytes()
-        for path in (*bench.store.relative_paths(), *bench.store.quarantined_paths())
+        for path in (*bench.store.relative_paths(), *bench.store.quarantine.relative_paths())
     ]
     assert len(left) == 2
     assert not any(names_study(content, "1.2.3") for content in left)

@@ -50,8 +50,8 @@ def test_what_was_taken_is_answered_when_nothing_more_is_taken(
     bench = Bench(database, disk.folder, PACS)
     bench.receive(chest_film("1.2.3"))
     disk.fill(mark.low_water_mark_bytes - 100_000)
-    bench.store.low_water_mark_bytes = mark.low_water_mark_bytes
-    assert not bench.store.has_room()
-    bench.store.low_water_mark_bytes = mark.results_low_water_mark_bytes
+    bench.store.disk.low_water_mark_bytes = mark.low_water_mark_bytes
+    assert not bench.store.disk.has_room()
+    bench.store.disk.low_water_mark_bytes = mark.results_low_water_mark_bytes
     bench.reader().read_study(1)
     assert bench.study().state is StudyState.DELIVERING

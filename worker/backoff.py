@@ -1,9 +1,10 @@
-"""Pauses between attempts: doubling, with a limit, and spread at random."""
+"""Pauses between attempts: doubling, with a limit, and spread at random; and when they end."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from random import random
+from typing import Protocol
 
 _MOST_DOUBLINGS = 30
 
@@ -33,3 +34,15 @@ class Backoff:
         doublings = min(max(failures - 1, 0), _MOST_DOUBLINGS)
         nominal = min(self.first_seconds * 2**doublings, self.longest_seconds)
         return timedelta(seconds=nominal * (0.5 + 0.5 * draw()))
+
+
+class Patience(Protocol):
+    """How an object that was not taken is tried again."""
+
+    @property
+    def backoff(self) -> Backoff:
+        """Pauses before it is sent again."""
+
+    @property
+    def give_up_after(self) -> timedelta:
+        """It is set aside after so long."""

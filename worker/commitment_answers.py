@@ -1,36 +1,23 @@
 """What a target's answer to our question of storage commitment means for our deliveries."""
 
-from datetime import datetime, timedelta
-from typing import Protocol
+from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dicom_io.storage_commitment import CommitmentResult
-from worker.backoff import Backoff
+from worker.backoff import Patience
 from worker.commitment_tables import CommitmentRequest
 from worker.events import EventKind, record
 from worker.settling import settle_study
 from worker.tables import Delivery, DeliveryState, Peer, Result
 
 
-class AnswerRules(Protocol):
-    """What follows from an answer that is no commitment."""
-
-    @property
-    def backoff(self) -> Backoff:
-        """Pauses before an object that was not committed is sent again."""
-
-    @property
-    def give_up_after(self) -> timedelta:
-        """An object that was not committed for so long is set aside."""
-
-
 def enter_report(
     session: Session,
     calling_ae_title: str,
     result: CommitmentResult,
-    rules: AnswerRules,
+    rules: Patience,
     now: datetime,
 ) -> None:
     """Enter an answer that came in an association of the target's own.
@@ -39,7 +26,7 @@ def enter_report(
         session: the transaction.
         calling_ae_title: who reports.
         result: the answer.
-        rules: what follows from an answer that is no commitment.
+        rules: when what was not committed is sent again, and how long.
         now: the time.
 
     Raises:
@@ -56,7 +43,7 @@ def enter_report(
 
 
 def enter_answer(
-    session: Session, peer: Peer, result: CommitmentResult, rules: AnswerRules, now: datetime
+    session: Session, peer: Peer, result: CommitmentResult, rules: Patience, now: datetime
 ) -> None:
     """Close the deliveries that a target commits to, and send again what it does not.
 
@@ -66,7 +53,7 @@ def enter_answer(
         session: the transaction.
         peer: the target.
         result: its answer to a question that it was asked.
-        rules: what follows from an answer that is no commitment.
+        rules: when what was not committed is sent again, and how long.
         now: the time.
     """
     request = session.scalars(
@@ -104,7 +91,7 @@ def enter_answer(
         settle_study(session, study_key, now)
 
 
-def _send_again(delivery: Delivery, failure_reason: int, rules: AnswerRules, now: datetime) -> None:
+def _send_again(delivery: Delivery, failure_reason: int, rules: Patience, now: datetime) -> None:
     delivery.reason = f"stored, but not committed by the target, reason 0x{failure_reason:04X}"
     if now - delivery.created_at >= rules.give_up_after:
         delivery.state, delivery.finished_at = DeliveryState.FAILED, now

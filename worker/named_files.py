@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import exists, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dicom_io.storage import InstanceStore, StoredInstance
@@ -56,10 +56,9 @@ def unnamed_paths(session: Session, store: InstanceStore) -> Iterator[str]:
     One of 256 folders at a time, so that memory is bounded.
     """
     for folder in FOLDERS:
-        present = set(store.relative_paths(folder))
-        if present:
-            named = {path for path, _ in named_files(session, f"instances/{folder}/")}
-            yield from sorted(present - named)
+        present = sorted(store.relative_paths(folder))
+        named = named_among(session, present)
+        yield from (path for path in present if path not in named)
 
 
 def named_among(session: Session, paths: Sequence[str]) -> set[str]:
@@ -74,14 +73,4 @@ def named_among(session: Session, paths: Sequence[str]) -> set[str]:
 
 def is_named(session: Session, file: StoredInstance) -> bool:
     """Whether a row names a file, also one that notes it for deletion."""
-    path = file.relative_path
-    # A file's name tells its hash and its SOP Instance UID, by which rows are found fast.
-    namers = (
-        exists().where(Instance.sha256 == file.sha256, Instance.relative_path == path),
-        exists().where(
-            Result.sop_instance_uid == file.sop_instance_uid, Result.relative_path == path
-        ),
-        exists().where(InstanceConflict.relative_path == path),
-        exists().where(FileToRemove.relative_path == path),
-    )
-    return any(session.scalar(select(namer)) for namer in namers)
+    return bool(named_among(session, [file.relative_path]))

@@ -190,7 +190,7 @@ class Instance(Table):
     sop_instance_uid: Mapped[str | None] = mapped_column(String(UID_LENGTH), unique=True)
     sop_class_uid: Mapped[str] = mapped_column(String(UID_LENGTH))
     transfer_syntax_uid: Mapped[str] = mapped_column(String(UID_LENGTH))
-    relative_path: Mapped[str] = mapped_column(String(255))
+    relative_path: Mapped[str] = mapped_column(String(255), index=True)
     sha256: Mapped[str] = mapped_column(String(64), index=True)
     size: Mapped[int] = mapped_column(BigInteger)
     received_at: Mapped[datetime]
@@ -210,7 +210,7 @@ class InstanceConflict(Table):
 
     conflict_key: Mapped[int] = mapped_column(primary_key=True)
     instance_key: Mapped[int] = mapped_column(ForeignKey("instances.instance_key"))
-    relative_path: Mapped[str] = mapped_column(String(255))
+    relative_path: Mapped[str] = mapped_column(String(255), index=True)
     sha256: Mapped[str] = mapped_column(String(64))
     size: Mapped[int | None] = mapped_column(BigInteger)
     received_at: Mapped[datetime]
@@ -288,7 +288,7 @@ class Result(Table):
     sop_class_uid: Mapped[str] = mapped_column(String(UID_LENGTH))
     sop_instance_uid: Mapped[str] = mapped_column(String(UID_LENGTH), unique=True)
     series_uid: Mapped[str] = mapped_column(String(UID_LENGTH))
-    relative_path: Mapped[str] = mapped_column(String(255))
+    relative_path: Mapped[str] = mapped_column(String(255), index=True)
     sha256: Mapped[str] = mapped_column(String(64))
     size: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[datetime]

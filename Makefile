@@ -45,7 +45,7 @@ layers: $(VENV)/.installed ## import-linter: dependencies run one way
 	$(BIN)/lint-imports
 
 pytest: $(VENV)/.installed ## the tests
-	$(BIN)/pytest -n $(PYTEST_PROCESSES) --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(PYTEST_PROCESSES) --dist loadgroup  # a core for each
 
 chaos: $(VENV)/.installed ## kill parts of a node under load; ends with one line of JSON
 	$(BIN)/python -m tests.chaos.chaos --studies $(CHAOS_STUDIES) --kills $(CHAOS_KILLS) --seed $(CHAOS_SEED) $(CHAOS_OPTIONS)

@@ -15,6 +15,9 @@ from tests.model.runs import SHORT
 ROOT = Path(__file__).parents[2]
 FILMS = 16
 
+# One process makes the run that all of them look at.
+pytestmark = pytest.mark.xdist_group("patient data of a run")
+
 
 def canary_row(number: int) -> str:
     return re.sub(r",p\d+,", f",CANARY-{number},", manifest_row(number))

@@ -47,6 +47,9 @@ from model.streams import make_streams
 from tests.model.exports import write_export
 from tests.model.films import draw_film, film_table
 
+# One process makes the run that most of them look at.
+pytestmark = pytest.mark.xdist_group("report")
+
 
 def finished_run(out, films, *, model=None):
     """A run's folder as training leaves it, with a network that has not learnt anything."""

@@ -18,6 +18,9 @@ from tests.model.runs import state_hash
 CELL = CELLS[1]
 AT_ONCE = ("minutes=1e-9",)
 
+# One process makes the grid that all of them look at.
+pytestmark = pytest.mark.xdist_group("reproduce again")
+
 
 @pytest.fixture(scope="module")
 def learnt():

@@ -38,6 +38,9 @@ MIB = 1 << 20
 WELL_FORMED = re.compile(rb"(?=.{1,64}$)[0-9]+(\.[0-9]+)*")
 STRANGER = "STRANGER"
 
+# One process makes the node that all of them look at.
+pytestmark = pytest.mark.xdist_group("node attacks")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Final
 
 from pydicom import DataElement, Dataset
+from pydicom.charset import convert_encodings
 from pydicom.config import IGNORE, RAISE
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.sequence import Sequence
@@ -80,7 +81,7 @@ def inherited_attributes(source: Dataset) -> Dataset:
     """The patient, study and character set attributes of a result.
 
     Args:
-        source: the radiograph; it is not changed.
+        source: the radiograph; no value of it is changed.
 
     Returns:
         A dataset with exactly those attributes, ready to be laid over a result object.
@@ -90,6 +91,9 @@ def inherited_attributes(source: Dataset) -> Dataset:
     character_set = specific_character_set(source)
     if character_set:
         inherited.SpecificCharacterSet = character_set
+        # Text is decoded when it is first asked for: by what is meant, not by what is said.
+        implicit_vr, little_endian = source.original_encoding
+        source.set_original_encoding(implicit_vr, little_endian, convert_encodings(character_set))
     for keyword in IDENTIFYING:
         inherited.add(_identifying_element(source, keyword))
     for keyword in REQUIRED_IF_VALID:
@@ -210,9 +214,11 @@ def specific_character_set(source: Dataset) -> list[str]:
     terms = [_defined_term(str(term)) for term in given]
     while terms and not terms[-1]:
         terms.pop()
-    if len(terms) == 1 and terms[0].startswith("ISO 2022 IR ") and terms[0][-2:] not in _MULTI_BYTE:
-        # With code extensions there must be a second term (C.12.1.1.2); alone this one is meant.
-        terms = [terms[0].replace("ISO 2022 IR ", "ISO_IR ")]
+    if len(terms) == 1 and terms[0].startswith("ISO 2022 IR "):
+        # With code extensions there must be a second term (C.12.1.1.2). Alone this one is meant,
+        # or what it extends, without which nothing could be said in ASCII.
+        of_more_bytes = terms[0][-2:] in _MULTI_BYTE
+        terms = ["", terms[0]] if of_more_bytes else [terms[0].replace("ISO 2022 IR ", "ISO_IR ")]
     return ["" if term == "ISO_IR 6" else term for term in terms] if any(terms) else []
 
 

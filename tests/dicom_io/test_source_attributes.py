@@ -74,6 +74,21 @@ def test_a_simplified_chinese_name_with_code_extensions_keeps_its_escapes():
     assert name_bytes(result) == raw_name.rstrip(b"=")
 
 
+@pytest.mark.parametrize(
+    ("raw_name", "name"),
+    [
+        (b"=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B", "=山田^太郎"),
+        (b"Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B", "Yamada^Tarou=山田^太郎"),
+        (b"^^", "^^"),
+    ],
+)
+def test_a_set_of_two_bytes_that_is_named_alone_extends_ascii(raw_name, name):
+    source = with_raw_name(raw_name, "ISO 2022 IR 87")
+    result = build_segmentation(source, findings_in(source), CREATED)
+    assert decoded(encoded(result)).PatientName == name
+    assert name_bytes(result) == raw_name
+
+
 def test_a_name_in_no_declared_character_set_keeps_its_bytes():
     source = with_raw_name(b"M\xfcller", None)
     result = build_segmentation(source, findings_in(source), CREATED)
@@ -94,6 +109,7 @@ def test_a_name_in_no_declared_character_set_keeps_its_bytes():
         (["", "ISO 2022 IR 87"], ["", "ISO 2022 IR 87"]),
         (["ISO 2022 IR 6", "ISO 2022 IR 149"], ["ISO 2022 IR 6", "ISO 2022 IR 149"]),
         (["ISO_IR 100", ""], ["ISO_IR 100"]),
+        ("ISO 2022 IR 87", ["", "ISO 2022 IR 87"]),
     ],
 )
 def test_character_sets_are_named_by_their_defined_terms(stated, meant):

@@ -19,7 +19,8 @@ Channels = tuple[_Width, _Width, _Width, _Width, _Width]
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # JSON has no infinity: a stored one would come back as nothing.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Tasks(_Frozen):
@@ -170,7 +171,7 @@ class TrainingConfig(_Frozen):
     residual: bool = False
     local_contrast: bool = False
     context: bool = False
-    dropout: float = Field(default=0.25, ge=0, lt=1)
+    dropout: float = Field(default=0.25, ge=0, le=0.99)
     bridge_scale: BridgeScale = "raw"
     bridge_pooling: BridgePooling = "bilinear"
     average_mirrored: bool = False
@@ -194,6 +195,15 @@ class TrainingConfig(_Frozen):
             raise ValueError(
                 "unlabelled_mask_term = consistency needs strong_view = exposure or patchwork: "
                 "rand_augment moves the strong view away from the weak one"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _context_divides_into_groups(self) -> "TrainingConfig":
+        # Its bottlenecks have half as many channels, in eight groups.
+        if self.context and self.channels[-1] % 16:
+            raise ValueError(
+                f"context needs a last width of channels that 16 divides, not {self.channels[-1]}"
             )
         return self
 
@@ -249,12 +259,20 @@ def checked_config(values: dict[str, Any]) -> TrainingConfig:
         return TrainingConfig.model_validate(values)
     except ValidationError as cause:
         # A misspelt name goes before the one that is missing because of it.
-        first = min(cause.errors(), key=lambda error: error["type"] != "extra_forbidden")
-        name = ".".join(str(part) for part in first["loc"])
+        errors = cause.errors()
+        first = min(errors, key=lambda error: error["type"] != "extra_forbidden")
         if first["type"] == "extra_forbidden":
-            raise TrainingError(_unknown_setting(name)) from cause
+            raise TrainingError(_unknown_setting(".".join(map(str, first["loc"])))) from cause
+        name = _name_of(first["loc"])
         where = f"training setting {name}" if name else "training settings"
-        raise TrainingError(f"{where}: {first['msg']}") from cause
+        # Of a setting that may be a number or a word, what is wrong with it as either.
+        wrong = [error["msg"] for error in errors if _name_of(error["loc"]) == name]
+        raise TrainingError(f"{where}: {', or '.join(wrong)}") from cause
+
+
+def _name_of(location: tuple[int | str, ...]) -> str:
+    """A setting's name, without the kinds of value that were tried."""
+    return ".".join(str(part) for part in location if isinstance(part, int) or part.isidentifier())
 
 
 def _unknown_setting(name: str) -> str:

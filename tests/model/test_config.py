@@ -81,6 +81,11 @@ def test_an_override_may_turn_a_single_switch_of_a_table_model(override):
         (('tasks={"classify":false}',), "classify"),
         (('tasks={"segment":false}',), "segment"),
         (("strong_view=rand_augment",), "strong_view"),
+        (("pseudo_label_threshold=1.5",), "threshold: .* less than or equal to 1, or .*adaptive"),
+        (("learning_rate=Infinity",), "learning_rate"),
+        (("largest_gradient_norm=Infinity",), "largest_gradient_norm"),
+        (("dropout=0.999",), "dropout"),  # rounded to 256ths it would drop everything
+        (("channels=[8,16,24,32,40]",), "context needs .* not 40"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_name(overrides, named):

@@ -4,6 +4,7 @@ What is random depends on seed and step alone, so no state of a random generator
 """
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,9 @@ class TrainingState:
         best_score: of the model that was kept.
         seconds: spent training so far.
         best_side: image side in pixels at which ``best_score`` was measured; 0 before that.
-        validations_since_gain: how many in a row scored no better, for early stopping.
+        due_score: the best of the validations that were due, for early stopping: one more where a
+            start was stopped may keep its model, but does not decide when the run ends.
+        validations_since_gain: how many that were due scored no better in a row.
         loss_sums: each term of the loss, and what is watched beside, since the last validation.
         steps_summed: how many steps those sums hold.
         training_data_sha256: of what the run learns from; empty where it was not recorded.
@@ -37,6 +40,7 @@ class TrainingState:
     best_score: float = float("-inf")
     seconds: float = 0.0
     best_side: int = 0
+    due_score: float = float("-inf")
     validations_since_gain: int = 0
     loss_sums: dict[str, float] = field(default_factory=dict)
     steps_summed: int = 0
@@ -73,16 +77,31 @@ class TrainingState:
         return side != self.best_side or score >= self.best_score
 
     def after_validation(self, score: float, side: int) -> "TrainingState":
-        """The state after a validation, with the sums started anew."""
-        gained = side != self.best_side or score > self.best_score
+        """The state after a validation that was due, with the sums started anew."""
+        at_side = self._at(side)
+        gained = score > at_side.due_score
         return replace(
-            self,
-            best_score=score if gained else self.best_score,
-            best_side=side,
+            at_side,
+            best_score=max(at_side.best_score, score),
+            due_score=max(at_side.due_score, score),
             validations_since_gain=0 if gained else self.validations_since_gain + 1,
             loss_sums={},
             steps_summed=0,
         )
+
+    def after_extra_validation(self, score: float, side: int) -> "TrainingState":
+        """The state after a validation that was not due: only the best model may be another.
+
+        So a run that is stopped and resumed, however often, has the patience of one that is not.
+        """
+        at_side = self._at(side)
+        return replace(at_side, best_score=max(at_side.best_score, score))
+
+    def _at(self, side: int) -> "TrainingState":
+        """The same state with no scores yet if those that it has are of another side."""
+        if side == self.best_side:
+            return self
+        return replace(self, best_score=-math.inf, due_score=-math.inf, best_side=side)
 
 
 def write_state(folder: Path, state: TrainingState, learner: Learner) -> None:

@@ -120,6 +120,24 @@ def require_annotations(pools: Pools, tasks: Tasks) -> None:
         raise TrainingError("no training row has a lung mask; --model encssl needs none")
 
 
+def require_score(records: Sequence[ImageRecord], pools: Pools, config: TrainingConfig) -> None:
+    """Refuse to wait for a better score where nothing can be scored.
+
+    Raises:
+        TrainingError: the run has a patience, and those held out have neither a mask nor both
+            classes, whichever its tasks are scored by.
+    """
+    has_masks = any(records[row].has_mask for row in pools.validation)
+    classes = {pools.classes[row] for row in pools.validation} - {-1}
+    has_classes = len(classes) == len(CLASSES)
+    is_scored = (config.tasks.segment and has_masks) or (config.tasks.classify and has_classes)
+    if config.patience is not None and not is_scored:
+        raise TrainingError(
+            "patience waits for a better score, but the patients held out have neither masks nor "
+            "labels of both classes to score by; raise validation_share, or leave patience out"
+        )
+
+
 def require_disjoint_patients(records: Sequence[ImageRecord]) -> None:
     """Refuse an export whose splits share a patient.
 

@@ -38,7 +38,7 @@ from model.run_folder import (
 from model.run_state import TrainingState, read_state, write_state
 from model.shortcuts import warn_of_shortcuts
 from model.split_file import require_same_splits, write_splits
-from model.splits import Pools, divide_as_configured, require_annotations
+from model.splits import Pools, divide_as_configured, require_annotations, require_score
 from model.start_from import begin_with, noted, warn_of_other_held_out
 from model.stopping import StopReason, stop_requests
 from model.streams import Streams, make_streams
@@ -145,7 +145,7 @@ def train(
                 or is_finished(config, state)
             )
             if is_due or stop is StopReason.TIME:
-                state = validate_and_keep(run, learner, state, writer)
+                state = validate_and_keep(run, learner, state, writer, is_due=is_due)
             if (is_due or stop is not None) and ranks.is_first:
                 write_state(out / "state", state, learner)
             if stop is not None:
@@ -175,6 +175,7 @@ def prepare(
     require_divisible(config, ranks)
     pools = divide_as_configured(table.records, config)
     require_annotations(pools, config.tasks)
+    require_score(table.records, pools, config)
     streams = make_streams(table.records, pools, config)
     card = first_card(version, table, streams.rows, config)
     require_same_data(card.training_data_sha256, ranks, device)
@@ -231,17 +232,20 @@ def common_stop_reason(own: StopReason | None, run: Run) -> StopReason | None:
 
 
 def validate_and_keep(
-    run: Run, learner: Learner, state: TrainingState, writer: SummaryWriter | None
+    run: Run, learner: Learner, state: TrainingState, writer: SummaryWriter | None, *, is_due: bool
 ) -> TrainingState:
     """Score the teacher on the held-out patients, record it, and keep it if it is the best.
 
-    Only the first process, which has the writer, does; the others wait for its score.
+    Only the first process, which has the writer, does; the others wait for its score. Where it is
+    not due, but asked for by a time limit, a run that is resumed goes on as if it had not been,
+    but for a better model, which is kept.
     """
     side = run.config.side_at(state.step - 1)
     score = -math.inf
     if writer is not None:
         score = _score_and_keep(run, learner, state, writer, side)
-    return state.after_validation(largest_of(score, run.ranks, run.device), side)
+    score = largest_of(score, run.ranks, run.device)
+    return (state.after_validation if is_due else state.after_extra_validation)(score, side)
 
 
 def _score_and_keep(
@@ -296,7 +300,6 @@ def ran_out_of_patience(config: TrainingConfig, state: TrainingState) -> bool:
     """Whether the last stage has gone its configured number of validations without a gain."""
     return (
         config.patience is not None
-        and state.step > config.warm_up_steps
-        and config.side_at(state.step - 1) == config.stages[-1].side
+        and state.step > config.total_steps - config.stages[-1].steps
         and state.validations_since_gain >= config.patience
     )

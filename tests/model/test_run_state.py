@@ -1,5 +1,5 @@
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -110,3 +110,16 @@ def test_validations_without_a_gain_are_counted():
     assert state.validations_since_gain == 3
     assert state.after_validation(0.6, 32).validations_since_gain == 0
     assert asdict(state)["best_score"] == 0.5
+
+
+def test_a_validation_that_is_not_due_decides_about_the_model_alone():
+    state = TrainingState().after_step({"ce": 1.0}, 1.0).after_validation(0.5, 32)
+    state = state.after_validation(0.4, 32).after_step({"ce": 2.0}, 2.0)
+    assert state.after_extra_validation(0.5, 32) == state
+    better = state.after_extra_validation(0.7, 32)
+    assert better == replace(state, best_score=0.7)
+    assert not better.is_best(0.6, 32)
+    assert better.after_validation(0.6, 32).validations_since_gain == 0
+    larger = state.after_extra_validation(0.1, 48)
+    assert larger.is_best(0.1, 48)
+    assert larger.after_validation(0.1, 48).validations_since_gain == 0

@@ -145,6 +145,37 @@ def test_a_run_without_a_gain_ends_when_its_patience_does(table, tmp_path):
     assert steps_done(tmp_path) == 7
 
 
+STILL = ("learning_rate=1e-30", "dropout=0", "patience=2")
+"""Weights that do not move score alike at every validation."""
+
+
+def test_time_limits_do_not_use_up_the_patience_of_a_run(table, tmp_path):
+    config = short(
+        "paper", 'stages=[{"side":32,"steps":100}]', "validate_every=10", *STILL, model="unet"
+    )
+    run(table, config, tmp_path / "whole")
+    for start in range(3):
+        said = run(table, config, tmp_path / "parts", resume=start > 0, minutes=1e-9)
+        assert f"the time limit is reached, at step {start + 1};" in said
+    said = run(table, config, tmp_path / "parts", resume=True)
+    assert "finished at step 30, no better for 2 validations" in said
+    due = [row for row in rows_of(tmp_path / "parts") if int(row["step"]) >= 10]
+    assert due == rows_of(tmp_path / "whole")
+
+
+def test_patience_waits_for_the_last_stage_whatever_its_size(table, tmp_path):
+    stages = 'stages=[{"side":32,"steps":5},{"side":48,"steps":1},{"side":32,"steps":20}]'
+    config = short("paper", stages, "validate_every=1", *STILL, model="unet")
+    assert "finished at step 9, no better" in run(table, config, tmp_path)
+
+
+def test_patience_without_anything_to_score_is_refused(table, tmp_path):
+    config = short("paper", "validation_share=1e-9", *STILL, model="unet")
+    with pytest.raises(TrainingError, match="patience waits for a better score"):
+        run(table, config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_finished_run_says_so_and_where_its_model_is(table, tmp_path):
     config = short("paper", 'stages=[{"side":32,"steps":1}]', model="enc")
     expected = f"finished all 1 steps; the model is in {tmp_path / 'model'}"

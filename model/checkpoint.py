@@ -7,13 +7,15 @@ and under which licences, how well it did, how its probability was calibrated, w
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
+from torch import Tensor
 
 from dicom_io.errors import CheckpointError
 from dicom_io.pixels import PREPROCESSING_VERSION
@@ -35,7 +37,7 @@ class Calibration(BaseModel):
         operating_point: the probability at and above which the verdict is pneumonia.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     scale: float = Field(default=1.0, gt=0)
     offset: float = 0.0
@@ -90,11 +92,12 @@ def write_model(folder: Path, network: MultiMixNetwork, card: ModelCard) -> Mode
 
     Returns:
         The card as written.
+
+    Raises:
+        CheckpointError: a weight is no number, or too large for half precision; nothing is written.
     """
-    # Half precision halves the file; the answers move by less than rounding a probability to 3
-    # decimals would.
-    state = network.state_dict()
-    weights = save({name: value.detach().half().contiguous() for name, value in state.items()})
+    require_numbers(network)
+    weights = save(_halved(network))
     written = card.model_copy(
         update={
             "network": asdict(network.shape),
@@ -111,12 +114,26 @@ def write_model(folder: Path, network: MultiMixNetwork, card: ModelCard) -> Mode
     return written
 
 
+def require_numbers(network: MultiMixNetwork) -> None:
+    """Refuse a network that cannot be kept, since what is written of it would answer nothing.
+
+    Raises:
+        CheckpointError: a weight is no number, or too large for half precision.
+    """
+    if not _are_numbers(_halved(network)):
+        raise CheckpointError(
+            "the network has weights that are no numbers, or beyond half precision, so its answers "
+            "would be none; lower the learning rate"
+        )
+
+
 def read_model(folder: Path) -> tuple[MultiMixNetwork, ModelCard]:
     """Read a network, in eval mode, and its card.
 
     Raises:
-        CheckpointError: a file is missing or damaged, the hash differs from the card's, or the
-            weights were trained with another preprocessing.
+        CheckpointError: a file is missing or damaged, the hash differs from the card's, the card
+            describes a network that this program does not know or the weights are not of, or they
+            were trained with another preprocessing.
     """
     card = read_card(folder)
     weights_path = folder / WEIGHTS_FILE
@@ -130,12 +147,41 @@ def read_model(folder: Path) -> tuple[MultiMixNetwork, ModelCard]:
             f"{weights_path} is damaged: its SHA-256 is {found}, "
             f"the card says {card.weights_sha256}; copy the model directory again"
         )
+    if unknown := card.network.keys() - {field.name for field in fields(NetworkShape)}:
+        raise CheckpointError(
+            f"{folder} holds a network with {', '.join(sorted(unknown))}, which this program does "
+            "not know; use the matching release"
+        )
     try:
-        network = MultiMixNetwork(TypeAdapter(NetworkShape).validate_python(card.network))
-        network.load_state_dict(load(weights))
-    except (SafetensorError, RuntimeError, ValueError) as cause:
+        network = _network_with(card.network, load(weights))
+    except (SafetensorError, RuntimeError, ValueError, TypeError, KeyError) as cause:
         raise CheckpointError(f"{weights_path} does not fit the network of its card") from cause
+    if not _are_numbers(network.state_dict()):
+        raise CheckpointError(f"{weights_path} holds weights that are no numbers; train again")
     return network.eval(), card
+
+
+def _network_with(shape: dict[str, Any], weights: dict[str, Tensor]) -> MultiMixNetwork:
+    """The network of a shape with these weights; takes no memory for a shape that has others."""
+    with torch.device("meta"):
+        network = MultiMixNetwork(TypeAdapter(NetworkShape).validate_python(shape))
+    if not all(value.is_floating_point() for value in weights.values()):
+        raise TypeError("weights are floating-point numbers")
+    network.load_state_dict({name: value.float() for name, value in weights.items()}, assign=True)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _halved(network: MultiMixNetwork) -> dict[str, Tensor]:
+    """The weights in half precision.
+
+    It halves the file; the answers move by less than rounding a probability to 3 decimals would.
+    """
+    state = network.state_dict()
+    return {name: value.detach().half().contiguous() for name, value in state.items()}
+
+
+def _are_numbers(weights: dict[str, Tensor]) -> bool:
+    return all(bool(value.isfinite().all()) for value in weights.values())
 
 
 def read_card(folder: Path) -> ModelCard:
@@ -149,7 +195,7 @@ def read_card(folder: Path) -> ModelCard:
         card = ModelCard.model_validate(json.loads(path.read_text()))
     except OSError as cause:
         raise CheckpointError(f"{path} cannot be read: {cause.strerror}") from cause
-    except (ValueError, ValidationError) as cause:
+    except (ValueError, RecursionError) as cause:
         raise CheckpointError(f"{path} is no model card of this version") from cause
     if card.classes != CLASSES:
         raise CheckpointError(f"{folder} tells {card.classes} apart, this program {CLASSES}")

@@ -35,7 +35,7 @@ class GateCard(BaseModel):
         sha256: of the gate's file.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     threshold: float = Field(gt=0)
     fitted_on: int = Field(ge=1)
@@ -60,6 +60,21 @@ class Gate:
     directions: NDArray[np.float64]
     variances: NDArray[np.float64]
     rest_variance: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        """Refuse parts that do not fit together.
+
+        Raises:
+            ValueError: a shape differs from the others', or a number is none.
+        """
+        directions, features = self.directions.shape
+        shapes = [part.shape for part in (self.centre, self.spread, self.variances)]
+        if [*shapes, self.rest_variance.shape] != [(features,), (features,), (directions,), (1,)]:
+            raise ValueError("the parts of a gate are of different shapes")
+        scales = np.concatenate([self.spread, self.variances, self.rest_variance])
+        numbers = np.concatenate([self.centre, self.directions.ravel(), scales])
+        if not (np.isfinite(numbers).all() and (scales > 0).all()):
+            raise ValueError("a gate holds finite numbers, and its scales are above 0")
 
     def scores(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
         """How unlike the training films some images are.
@@ -110,5 +125,5 @@ def read_gate(folder: Path, card: GateCard) -> Gate:
     try:
         tensors: dict[str, Any] = load(content)
         return Gate(**tensors)
-    except (SafetensorError, TypeError) as cause:
+    except (SafetensorError, TypeError, ValueError, KeyError) as cause:
         raise CheckpointError(f"{path} is no gate of this version") from cause

@@ -277,6 +277,11 @@ class MultiMixNetwork(nn.Module):
             mask_logits = self.decoder(features, bridge)
         return NetworkOutput(logits, mask_logits, saliency_map, statistics(features[-1]))
 
+    @property
+    def features(self) -> int:
+        """How many numbers ``NetworkOutput.features`` holds for each film."""
+        return 2 * self.shape.channels[-1]
+
     def bridge_input(self, images: Tensor, saliency_map: Tensor) -> Tensor:
         """Image and saliency at an eighth of the size: what the decoder is guided by.
 

@@ -10,6 +10,7 @@ from scipy import ndimage
 from scipy.special import expit
 from torch import Tensor
 
+from dicom_io.errors import CheckpointError
 from model.checkpoint import ModelCard, read_model
 from model.gate import Gate, read_gate
 from model.mirroring import MirrorAveraged
@@ -76,6 +77,11 @@ class Predictor:
         """
         network, card = read_model(model_directory)
         gate = read_gate(model_directory, card.gate) if card.gate is not None else None
+        if gate is not None and len(gate.centre) != network.features:
+            raise CheckpointError(
+                f"the gate in {model_directory} is of another network; copy the model directory "
+                "again"
+            )
         return cls(network, card, device, gate)
 
     def predict(self, image_hw: NDArray[np.uint8]) -> Prediction:

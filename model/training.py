@@ -12,7 +12,7 @@ from rich.console import Console
 from torch.utils.tensorboard import SummaryWriter
 
 from dicom_io.errors import TrainingError
-from model.checkpoint import CARD_FILE, ModelCard, read_card
+from model.checkpoint import CARD_FILE, ModelCard, read_card, require_numbers
 from model.config import TrainingConfig
 from model.copies import warn_of_copies
 from model.distributed import (
@@ -107,6 +107,7 @@ def train(
 
     Raises:
         TrainingError: nothing to train on, nothing to resume, or the loss is no number any more.
+        CheckpointError: the weights are none any more; the state saved last is from before.
     """
     run = prepare(table, config, out, version, torch.device(device), console or Console(), ranks)
     learner = new_learner(config, run.device)
@@ -251,6 +252,7 @@ def validate_and_keep(
 def _score_and_keep(
     run: Run, learner: Learner, state: TrainingState, writer: SummaryWriter, side: int
 ) -> float:
+    require_numbers(learner.teacher)
     warms_up = state.step <= run.config.warm_up_steps
     figures = (
         {} if warms_up else validate(learner.teacher, run.table, run.pools, run.config.tasks, side)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save
 
 import model
 from dicom_io.errors import CheckpointError
@@ -113,7 +114,17 @@ def test_a_missing_file_is_named(written, name):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"version": "1"}', b'{"version": 1e999}']
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff\xfe",
+        b'{"version": "1"}',
+        b'{"version": 1e999}',
+        b"[" * 10**5,
+    ],
 )
 def test_a_malformed_card_is_refused(written, content):
     folder, _, _ = written
@@ -124,7 +135,14 @@ def test_a_malformed_card_is_refused(written, content):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"unheard_of": 1}, {"calibration": {"scale": -1}}, {"input_side": 10**9}, {"input_side": 100}],
+    [
+        {"unheard_of": 1},
+        {"calibration": {"scale": -1}},
+        {"calibration": {"offset": float("nan")}},
+        {"gate": {"threshold": float("inf"), "fitted_on": 1, "held_out": 1, "sha256": ""}},
+        {"input_side": 10**9},
+        {"input_side": 100},
+    ],
 )
 def test_a_card_with_values_out_of_range_is_refused(written, changes):
     folder, _, _ = written
@@ -141,6 +159,8 @@ def test_a_card_with_values_out_of_range_is_refused(written, changes):
         {"channels": [8, 8, 8, 8, 16]},
         {"channels": "wide"},
         {"channels": [8, 8, 8, 8, -8]},
+        {"channels": [8, 8, 8, 8, 10**30]},
+        {"channels": [8, 8, 8, 10**7, 10**7]},  # would take petabytes
         {"encoder_norm": "batch"},
         {"bridge": "perhaps"},
     ],
@@ -148,6 +168,40 @@ def test_a_card_with_values_out_of_range_is_refused(written, changes):
 def test_weights_that_do_not_fit_their_cards_network_are_refused(written, network):
     folder, _, _ = written
     rewrite_card(folder, network=(asdict(SHAPE) | network) if network else {})
+    with pytest.raises(CheckpointError, match="does not fit"):
+        read_model(folder)
+
+
+def test_a_network_of_a_later_release_is_refused_though_its_weights_fit(written):
+    folder, _, _ = written
+    rewrite_card(folder, network=asdict(SHAPE) | {"sees_edges": True})
+    with pytest.raises(CheckpointError, match="sees_edges, which this program does not know"):
+        read_model(folder)
+
+
+def rewrite_weights(folder, change):
+    weights = save(
+        {name: change(value) for name, value in load_file(folder / WEIGHTS_FILE).items()}
+    )
+    (folder / WEIGHTS_FILE).write_bytes(weights)
+    rewrite_card(folder, weights_sha256=hashlib.sha256(weights).hexdigest())
+
+
+def test_weights_that_are_no_numbers_are_neither_read_nor_written(written):
+    folder, network, card = written
+    with torch.no_grad():
+        network.classifier.bias[0] = 1e30  # infinite in half precision
+    with pytest.raises(CheckpointError, match="no numbers, or beyond half precision"):
+        write_model(folder, network, card)
+    assert read_model(folder)[1].model_dump_json() == card.model_dump_json()
+    rewrite_weights(folder, lambda weight: weight * float("nan"))
+    with pytest.raises(CheckpointError, match="weights that are no numbers"):
+        read_model(folder)
+
+
+def test_weights_of_another_kind_of_number_are_refused(written):
+    folder, _, _ = written
+    rewrite_weights(folder, lambda weight: weight.to(torch.int32))
     with pytest.raises(CheckpointError, match="does not fit"):
         read_model(folder)
 

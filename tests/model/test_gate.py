@@ -1,3 +1,4 @@
+import hashlib
 from pathlib import Path
 
 import matplotlib
@@ -6,13 +7,14 @@ import pytest
 import torch
 from PIL import Image
 from pydicom import dcmread
+from safetensors.numpy import save
 
 from dicom_io.errors import CheckpointError
 from dicom_io.pixels import decode, network_image
 from model import SHIPPED_MODEL
 from model.checkpoint import ModelCard, write_model
 from model.config import TrainingConfig
-from model.gate import GATE_FILE, read_gate, write_gate
+from model.gate import GATE_FILE, GateCard, read_gate, write_gate
 from model.gate_fitting import film_features, fit_gate, gate_of, highest_usual_score
 from model.image_table import ImageTable
 from model.network import MultiMixNetwork, NetworkShape
@@ -145,6 +147,39 @@ def test_a_damaged_gate_is_refused(tmp_path, fitted):
     (tmp_path / GATE_FILE).unlink()
     with pytest.raises(CheckpointError, match="cannot be read"):
         read_gate(tmp_path, card)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"centre": np.zeros(3)},
+        {"directions": np.zeros((2, 3))},
+        {"rest_variance": np.zeros(1)},
+        {"spread": np.full(16, np.nan)},
+        {"centre": np.full((1, 16), 0.5)},
+    ],
+)
+def test_a_gate_whose_parts_do_not_fit_together_is_refused(tmp_path, damage):
+    parts = {
+        "centre": np.zeros(16),
+        "spread": np.ones(16),
+        "directions": np.eye(16)[:2],
+        "variances": np.ones(2),
+        "rest_variance": np.ones(1),
+    }
+    content = save(parts | damage)
+    (tmp_path / GATE_FILE).write_bytes(content)
+    sha256 = hashlib.sha256(content).hexdigest()
+    with pytest.raises(CheckpointError, match="is no gate of this version"):
+        read_gate(tmp_path, GateCard(threshold=1, fitted_on=1, held_out=1, sha256=sha256))
+
+
+def test_a_model_with_the_gate_of_another_network_is_refused(tmp_path, fitted):
+    narrow = MultiMixNetwork(NetworkShape(channels=(8, 8, 8, 8, 8)))
+    card = ModelCard(version="1", network={}, gate=write_gate(tmp_path, *fitted))
+    write_model(tmp_path, narrow, card)
+    with pytest.raises(CheckpointError, match=r"gate in .* is of another network"):
+        Predictor.load(tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dicom_io.errors import TrainingError
+from dicom_io.errors import CheckpointError, TrainingError
 from model.checkpoint import read_card, read_model
 from model.config import TrainingConfig
 from model.predictor import Predictor
@@ -123,6 +123,14 @@ def test_labelled_images_fewer_than_a_batch_are_enough(table, tmp_path):
     )  # fmt: skip
     assert "2 labelled, 1 with masks" in run(table, config, tmp_path)
     assert steps_done(tmp_path) == 2
+
+
+def test_weights_that_fly_off_end_the_run_and_are_not_kept(table, tmp_path):
+    config = short("paper", "learning_rate=1e30", "validate_every=1", model="umtl")
+    with pytest.raises(CheckpointError, match="lower the learning rate"):
+        run(table, config, tmp_path)
+    assert not (tmp_path / "model").exists()
+    assert not (tmp_path / "state").exists()
 
 
 def test_the_card_counts_what_was_learnt_from_and_no_more(table, tmp_path):

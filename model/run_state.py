@@ -34,6 +34,7 @@ class TrainingState:
         steps_summed: how many steps those sums hold.
         training_data_sha256: of what the run learns from; empty where it was not recorded.
         began_with: what the card says of the model whose weights the run began with, or empty.
+        version: of the model on its card; empty where it was not recorded.
     """
 
     step: int = 0
@@ -46,6 +47,7 @@ class TrainingState:
     steps_summed: int = 0
     training_data_sha256: str = ""
     began_with: dict[str, Any] = field(default_factory=dict)
+    version: str = ""
 
     def after_step(self, figures: dict[str, float], seconds: float) -> "TrainingState":
         """The state after one more step.

@@ -1,15 +1,16 @@
 """A run that begins with the weights of a model instead of drawn ones."""
 
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from dicom_io.errors import TrainingError
-from model.checkpoint import ModelCard, read_model
+from model.checkpoint import ModelCard, read_card, read_model
 from model.config import TrainingConfig
 from model.learner import Learner
+from model.network import NetworkShape
 
 
 def begin_with(learner: Learner, start_from: Path) -> dict[str, Any]:
@@ -27,9 +28,11 @@ def begin_with(learner: Learner, start_from: Path) -> dict[str, Any]:
     """
     network, earlier = read_model(start_from)
     wanted = learner.network.shape
-    with_its_norm = replace(network.shape, encoder_norm=wanted.encoder_norm)
-    if with_its_norm not in (wanted, replace(wanted, context=False)):
-        raise TrainingError(f"{start_from} holds another network than the configuration describes")
+    if differing := _differing(network.shape, wanted):
+        raise TrainingError(
+            f"{start_from} holds another network than the configuration describes: "
+            f"{', '.join(differing)}; set what it has, or start without it"
+        )
     for begins in (learner.network, learner.teacher):
         own = begins.state_dict()
         known = {name: tensor for name, tensor in network.state_dict().items() if name in own}
@@ -39,6 +42,39 @@ def begin_with(learner: Learner, start_from: Path) -> dict[str, Any]:
         "training_data_sha256": earlier.training_data_sha256,
         "training_config": earlier.training_config,
     }
+
+
+def _differing(held: NetworkShape, wanted: NetworkShape) -> list[str]:
+    """What keeps a run from beginning with a network, and how it is there.
+
+    The norm of the encoder may differ, and context may be added.
+    """
+    allowed = {"encoder_norm"} | ({"context"} if wanted.context else set())
+    has = asdict(held)
+    return [
+        f"{name} is {has[name]} there, {value} here"
+        for name, value in asdict(wanted).items()
+        if value != has[name] and name not in allowed
+    ]
+
+
+def require_begun_with(start_from: Path, began_with: dict[str, Any], out: Path) -> None:
+    """Refuse to go on as if a run had begun with another model than it has.
+
+    Args:
+        start_from: the model that is given now.
+        began_with: from ``begin_with`` when the run began; empty where it began without a model.
+        out: the run's folder.
+
+    Raises:
+        CheckpointError: the model given now cannot be read.
+        TrainingError: the run did not begin with it.
+    """
+    if read_card(start_from).weights_sha256 != began_with.get("weights_sha256"):
+        raise TrainingError(
+            f"the run in {out} did not begin with {start_from}; leave --start-from out, or start "
+            "another run"
+        )
 
 
 def warn_of_other_held_out(

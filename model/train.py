@@ -31,6 +31,7 @@ from model.distributed import (
 )
 from model.presets import TABLE_MODELS, changed, configure
 from model.run_folder import read_config
+from model.run_state import read_progress
 from model.training import train
 
 FIRST_VERSION: Final = "0"
@@ -125,12 +126,15 @@ def settings_to_resume(
 
 
 def version_to_resume(out: Path) -> str:
-    """The version on the card of a run's model, where it has one yet.
+    """The version that a run was started with; an earlier release kept it on its model's card only.
 
     Raises:
+        TrainingError: there is no state, or it is damaged.
         CheckpointError: the card is damaged.
     """
     folder = out / "model"
+    if version := read_progress(out / "state").version:
+        return version
     return read_card(folder).version if (folder / CARD_FILE).exists() else FIRST_VERSION
 
 

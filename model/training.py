@@ -39,7 +39,7 @@ from model.run_state import TrainingState, read_state, write_state
 from model.shortcuts import warn_of_shortcuts
 from model.split_file import require_same_splits, write_splits
 from model.splits import Pools, divide_as_configured, require_annotations, require_score
-from model.start_from import begin_with, noted, warn_of_other_held_out
+from model.start_from import begin_with, noted, require_begun_with, warn_of_other_held_out
 from model.stopping import StopReason, stop_requests
 from model.streams import Streams, make_streams
 from model.validation import validate
@@ -95,7 +95,7 @@ def train(
         version: of the model, for its card.
         resume: go on from ``out/state`` instead of starting anew.
         start_from: a model whose weights the run begins with; its card is kept on the new one.
-            A resumed run has long begun, and keeps what it began with.
+            A resumed run has long begun; it may be given again, but no other.
         device: torch device.
         minutes: stop this start after this long; None for no limit. A resumed run goes on from
             there as if nothing had been; ``config.minutes`` ends it for good.
@@ -113,6 +113,8 @@ def train(
     learner = new_learner(config, run.device)
     if resume:
         state = resumed(run, learner)
+        if start_from is not None:
+            require_begun_with(start_from, state.began_with, out)
     else:
         began_with = {} if start_from is None else begin_with(learner, start_from)
         warn_of_other_held_out(config, began_with, run.console)
@@ -203,7 +205,11 @@ def begun(run: Run, began_with: dict[str, Any]) -> TrainingState:
         write_config(run.out, run.config)
         write_splits(run.out, run.table.records, run.pools)
         write_problems(run.out, run.table.problems)
-    return TrainingState(training_data_sha256=run.card.training_data_sha256, began_with=began_with)
+    return TrainingState(
+        training_data_sha256=run.card.training_data_sha256,
+        began_with=began_with,
+        version=run.card.version,
+    )
 
 
 def resumed(run: Run, learner: Learner) -> TrainingState:
@@ -222,7 +228,7 @@ def resumed(run: Run, learner: Learner) -> TrainingState:
     if run.ranks.is_first:
         drop_rows_after(run.out / "metrics.csv", state.step)
         write_problems(run.out, run.table.problems)
-    return state
+    return replace(state, version=run.card.version)
 
 
 def common_stop_reason(own: StopReason | None, run: Run) -> StopReason | None:

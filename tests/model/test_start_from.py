@@ -41,10 +41,20 @@ def test_a_resumed_run_keeps_the_note_of_what_it_began_with(table, tmp_path):
     config = short("best", 'stages=[{"side":32,"steps":4}]', "seed=5")
     said = run(table, config, out, start_from=start, printed=SignalAt("step 2 "))
     assert "stopped by a signal" in said
-    # Another model at the second start is no beginning any more.
-    run(table, config, out, resume=True, start_from=tmp_path / "other" / "model")
+    other = tmp_path / "other" / "model"
+    with pytest.raises(TrainingError, match=r"did not begin with .*other.*leave --start-from out"):
+        run(table, config, out, resume=True, start_from=other)
+    run(table, config, out, resume=True, start_from=start)
     began_with = read_card(out / "model").training_config["began_with"]
     assert began_with["weights_sha256"] == read_card(start).weights_sha256
+    with pytest.raises(TrainingError, match="did not begin with"):
+        run(
+            table,
+            short("best", ONE_STEP, "seed=1"),
+            tmp_path / "other",
+            resume=True,
+            start_from=start,
+        )
 
 
 def test_a_run_that_adds_context_begins_with_the_answers_of_the_model_without(table, tmp_path):
@@ -82,6 +92,6 @@ def test_a_run_with_another_norm_takes_over_every_filter(table, tmp_path, before
 
 def test_a_run_does_not_begin_with_another_network(table, tmp_path):
     run(table, short("paper", ONE_STEP), tmp_path / "paper")
-    with pytest.raises(TrainingError, match="another network"):
+    with pytest.raises(TrainingError, match=r"dropout is 0\.25 there, 0\.1 here"):
         run(table, short("best", ONE_STEP), tmp_path / "x", start_from=tmp_path / "paper" / "model")
     assert not (tmp_path / "x").exists()

@@ -1,5 +1,6 @@
 """Runs that end early, and runs that go on."""
 
+import json
 import os
 import re
 import signal
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from dicom_io.errors import TrainingError
 from model.checkpoint import read_card, read_model
@@ -15,7 +17,8 @@ from model.config import TrainingConfig
 from model.learner import learning_rate_at
 from model.run_folder import append_row
 from model.run_state import read_progress
-from model.train import settings_to_resume
+from model.train import FIRST_VERSION, settings_to_resume, version_to_resume
+from model.training import train
 from tests.model.exports import write_export
 from tests.model.films import film_table
 from tests.model.runs import (
@@ -230,3 +233,16 @@ def test_a_resumed_run_keeps_the_version_of_its_model(tmp_path):
     assert command_line(*common, "--resume").exit_code == 0
     assert steps_done(tmp_path / "run") == 6
     assert read_card(tmp_path / "run" / "model").version == "5"
+
+
+def test_a_run_that_was_stopped_before_its_first_model_keeps_its_version(table, tmp_path):
+    config = short("paper", 'stages=[{"side":32,"steps":24}]', "validate_every=24", model="enc")
+    quiet = Console(file=SignalAt("step 20/24"), width=500)
+    assert train(table, config, tmp_path, version="5", console=quiet) is None
+    assert version_to_resume(tmp_path) == "5"
+    # An earlier release did not store it.
+    stored = json.loads((tmp_path / "state" / "state.json").read_text())
+    (tmp_path / "state" / "state.json").write_text(json.dumps(stored | {"version": ""}))
+    assert version_to_resume(tmp_path) == FIRST_VERSION
+    run(table, config, tmp_path, resume=True)
+    assert version_to_resume(tmp_path) == read_card(tmp_path / "model").version

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from dicom_io.pixels import PREPROCESSING_VERSION
+from dicom_io.pixels import PREPROCESSING_VERSION, Radiograph, network_image
 from model.network import CLASSES, as_network_input
 from model.stored_rows import StoredRows
 
@@ -125,13 +125,33 @@ class ImageTable:
 
     def images_at(self, indices: Sequence[int], side: int) -> NDArray[np.uint8]:
         """Images of a smaller side, uint8, (n, side, side)."""
-        images = self.images[np.asarray(indices)]
-        return images if side == TABLE_SIDE else _shrunk(images, side).round().byte().numpy()
+        return shrunk_images(self.images[np.asarray(indices)], side)
 
     def masks_at(self, indices: Sequence[int], side: int) -> NDArray[np.uint8]:
         """Masks of a smaller side, uint8 0 or 1, (n, side, side); lung where most of a pixel is."""
         masks = self.masks[np.asarray(indices)]
         return masks if side == TABLE_SIDE else (_shrunk(masks, side) > 0.5).byte().numpy()
+
+
+def served_image(radiograph: Radiograph, side: int) -> NDArray[np.uint8]:
+    """A film as ``ImageTable.images_at`` gives it: what a model of this side has learnt from.
+
+    Args:
+        radiograph: a decoded radiograph.
+        side: the model's ``input_side``.
+
+    Returns:
+        uint8, (side, side).
+    """
+    image_hw = network_image(radiograph, max(side, TABLE_SIDE))
+    return image_hw if side > TABLE_SIDE else shrunk_images(image_hw[None], side)[0]
+
+
+def shrunk_images(images_nhw: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Images of the table's side at a smaller one, uint8, (n, side, side)."""
+    if side == TABLE_SIDE:
+        return images_nhw
+    return _shrunk(images_nhw, side).round().byte().numpy()
 
 
 def _shrunk(images_nhw: NDArray[np.uint8], side: int) -> Tensor:

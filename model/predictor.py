@@ -88,7 +88,7 @@ class Predictor:
         """Read one film.
 
         Args:
-            image_hw: uint8, (side, side), from ``dicom_io.pixels.network_image`` with the card's
+            image_hw: uint8, (side, side), from ``model.image_table.served_image`` with the card's
                 ``input_side``.
         """
         return self.predict_batch(image_hw[None])[0]

@@ -16,9 +16,10 @@ from dicom_io.eligibility import require_frontal_chest
 from dicom_io.errors import CheckpointError, ImageRejected, RejectionReason
 from dicom_io.findings import Findings, ModelIdentity, Verdict
 from dicom_io.laterality import require_lung_pair, split_lungs
-from dicom_io.pixels import Radiograph, decode, display_image, map_on_source, network_image
+from dicom_io.pixels import Radiograph, decode, display_image, map_on_source
 from dicom_io.spacing import display_aspect, lung_area_cm2, lung_area_percent
 from model.checkpoint import unlearnt
+from model.image_table import served_image
 from model.predictor import Predictor
 
 
@@ -90,7 +91,7 @@ def find(radiograph: Radiograph, dataset: Dataset, predictor: Predictor) -> Find
     Raises:
         ImageRejected: the image is unlike the training films, or shows no pair of lungs.
     """
-    prediction = predictor.predict(network_image(radiograph, predictor.card.input_side))
+    prediction = predictor.predict(served_image(radiograph, predictor.card.input_side))
     gate = predictor.card.gate
     if prediction.is_unlike_training:
         raise ImageRejected(RejectionReason.UNLIKE_TRAINING)

@@ -110,6 +110,7 @@ class ExportContents:
     labels: dict[str, ExportedLabel] = field(default_factory=dict)
     reports: dict[str, ExportedReport] = field(default_factory=dict)
     unreadable: list[tuple[Path, str]] = field(default_factory=list)
+    disputed_labels: set[str] = field(default_factory=set)
 
     def take(self, item: ExportItem) -> None:
         """Add what one file holds; of two that exclude each other the first one counts."""
@@ -128,13 +129,27 @@ class ExportContents:
                 self._complain(item.path, item.reason)
 
     def _take_label(self, item: ExportedLabel) -> None:
-        """Label and split may stand in different lines; what is empty excludes nothing."""
+        """Label and split may stand in different lines; what is empty excludes nothing.
+
+        Of lines that contradict each other none may win by its place: neither label counts, and a
+        film that any line keeps away from training is kept away.
+        """
         uid = item.sop_instance_uid
         known = self.labels.get(uid, item)
-        label, split = known.label or item.label, known.split or item.split
-        self.labels[uid] = replace(known, label=label, split=split)
-        if (item.label or label, item.split or split) != (label, split):
-            self._complain(item.table, f"{uid} has another label or split elsewhere")
+        splits = {known.split, item.split} - {None}
+        self.labels[uid] = replace(
+            known,
+            label=known.label or item.label,
+            split=min(splits, key=lambda split: (split == "train", split), default=None),
+        )
+        if item.label and known.label not in (None, item.label):
+            self.disputed_labels.add(uid)
+            self._complain(item.table, f"{uid} has another label elsewhere; neither counts")
+        if len(splits) > 1:
+            self._complain(
+                item.table,
+                f"{uid} has another split elsewhere; {self.labels[uid].split} counts",
+            )
 
     def _complain(self, path: Path, reason: str) -> None:
         self.unreadable.append((path, reason))
@@ -164,9 +179,11 @@ class ExportContents:
         self, image: ExportedImage, mask_paths: tuple[Path, ...], reported: str | None
     ) -> ExportedImage:
         """The image with what stands elsewhere; a table's label goes before that of a report."""
-        line = self.labels.get(image.sop_instance_uid)
+        uid = image.sop_instance_uid
+        line = self.labels.get(uid)
         label, split = (line.label, line.split) if line else (None, None)
-        return replace(image, mask_paths=mask_paths, label=label or reported, split=split)
+        label = None if uid in self.disputed_labels else label or reported
+        return replace(image, mask_paths=mask_paths, label=label, split=split)
 
 
 def read_labels(path: Path) -> Iterator[ExportedLabel | Unreadable]:

@@ -176,6 +176,33 @@ def test_two_labels_for_one_image_are_reported(tmp_path: Path) -> None:
     assert "1.2.1" in reasons(index_export(tmp_path))["labels.csv"]
 
 
+@pytest.mark.parametrize("labels", ["np", "pn", "npn", "pnp", "nnp"])
+def test_of_labels_that_contradict_each_other_none_counts_whatever_their_order(
+    tmp_path: Path, labels: str
+) -> None:
+    write(film(SOPInstanceUID="1.2.1"), tmp_path / "film")
+    words = {"n": "normal", "p": "pneumonia"}
+    lines = "".join(f"1.2.1,{words[label]},val\n" for label in labels)
+    (tmp_path / "labels.csv").write_text(f"SOPInstanceUID,label,split\n{lines}")
+    index = index_export(tmp_path)
+    assert [(image.label, image.split) for image in index.images] == [(None, "val")]
+    assert "neither counts" in reasons(index)["labels.csv"]
+
+
+@pytest.mark.parametrize("splits", [("train", "test"), ("test", "train"), ("train", "", "test")])
+def test_a_film_that_one_table_keeps_from_training_is_kept_from_it_whatever_another_says(
+    tmp_path: Path, splits: tuple[str, ...]
+) -> None:
+    write(film(SOPInstanceUID="1.2.1"), tmp_path / "film")
+    for number, split in enumerate(splits):
+        table = tmp_path / str(number) / "labels.csv"
+        table.parent.mkdir()
+        table.write_text(f"SOPInstanceUID,label,split\n1.2.1,normal,{split}\n")
+    index = index_export(tmp_path)
+    assert [(image.label, image.split) for image in index.images] == [("normal", "test")]
+    assert "another split elsewhere; test counts" in reasons(index)["labels.csv"]
+
+
 def test_only_a_calibrated_spacing_is_taken(tmp_path: Path) -> None:
     without = film(SOPInstanceUID="1.2.1", ImagerPixelSpacing=[0.2, 0.2])
     del without.PixelSpacing

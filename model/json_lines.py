@@ -4,7 +4,7 @@ Such a process leaves whole lines and perhaps the beginning of one, which is pas
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,6 +25,21 @@ def read_lines(path: Path, kind: TypeAdapter[Line]) -> Iterator[Line]:
                 yield kind.validate_json(line)
             except ValidationError:
                 continue
+
+
+def replace_lines(path: Path, lines: Iterable[bytes]) -> None:
+    """Write a file anew in one step.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    unfinished = path.with_name(f"{path.name}.part")
+    unfinished.unlink(missing_ok=True)  # a file that is there would keep its mode
+    with open(unfinished, "wb", opener=private) as file:
+        file.writelines(line + b"\n" for line in lines)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
 
 
 class LinesWriter:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from model.json_lines import LinesWriter, read_lines
+from model.json_lines import LinesWriter, read_lines, replace_lines
 from model.stored_rows import RowsWriter, StoredRows, open_rows
 
 
@@ -58,11 +58,16 @@ class RowStore:
         self._row_shape = row_shape
         self._rows = RowsWriter(self._path, row_shape)
         lines = folder / f"{name}.jsonl"
-        self._kept = {
-            kept.content: kept
-            for kept in read_lines(lines, _KEPT)
-            if kept.row is None or 0 <= kept.row < self._rows.rows
-        }
+        self._kept: dict[str, Kept] = {}
+        is_any_lost = False
+        for kept in read_lines(lines, _KEPT):
+            if kept.row is None or 0 <= kept.row < self._rows.rows:
+                self._kept[kept.content] = kept
+            else:
+                is_any_lost = True
+        if is_any_lost:
+            # Their numbers will be those of other rows; left there, the lines would speak of these.
+            replace_lines(lines, map(_KEPT.dump_json, self._kept.values()))
         self._lines = LinesWriter(lines)
         self._waiting: list[Kept] = []
 

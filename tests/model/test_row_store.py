@@ -60,3 +60,21 @@ def test_a_line_without_its_row_is_forgotten(tmp_path):
     with store(tmp_path) as images:
         assert [images.find(content) is not None for content in "abc"] == [True, True, False]
         assert images.keep("c", IMAGES[2]).row == 2
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_a_line_whose_row_was_lost_does_not_come_back_with_the_row_of_another(tmp_path, left):
+    with store(tmp_path) as images:
+        for content, image in zip("ab", IMAGES[:2], strict=True):
+            images.keep(content, image)
+    with (tmp_path / "images.rows").open("r+b") as rows:
+        rows.truncate(left * 20)
+    with store(tmp_path) as images:
+        images.keep("c", IMAGES[2])
+        images.keep("d", IMAGES[2])
+    with store(tmp_path) as images:
+        found = [images.find(content) for content in "ab"]
+        assert found == [Kept("a", 0, "")] * left + [None] * (2 - left)
+        kept = images.find("d")
+        assert kept is not None
+        np.testing.assert_array_equal(images.open([kept.row])[0], IMAGES[2])

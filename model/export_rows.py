@@ -104,6 +104,7 @@ def _record_of(image: ExportedImage, *, has_mask: bool) -> ImageRecord:
         path=str(image.path),
         mask_paths=tuple(map(str, image.mask_paths)),
         patient=image.patient,
+        study_uid=image.study_uid,
         label=image.label,
         split=image.split,
         has_mask=has_mask,

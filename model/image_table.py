@@ -29,6 +29,7 @@ class ImageRecord:
         path: of the image's file.
         mask_paths: of its SEG files.
         patient: Patient ID; never leaves this process.
+        study_uid: Study Instance UID, or empty.
         label: ``normal``, ``pneumonia`` or None.
         split: as the export says, or None.
         has_mask: whether a lung mask was read.
@@ -49,6 +50,7 @@ class ImageRecord:
     path: str
     mask_paths: tuple[str, ...]
     patient: str
+    study_uid: str
     label: str | None
     split: str | None
     has_mask: bool
@@ -74,10 +76,10 @@ class ImageRecord:
         """Who the film is of: a Patient ID, whatever institution is written beside it.
 
         One institution may be written in many ways. Two people of the same number count as one,
-        which keeps a few films more on one side of a division; a film without Patient ID is of
-        someone of its own.
+        which keeps a few films more on one side of a division. Where an archive has taken the
+        Patient ID away the films of a study are still of one person.
         """
-        return self.patient or self.sop_instance_uid
+        return self.patient or self.study_uid or self.sop_instance_uid
 
     def grid_spacing_mm(self, side: int) -> tuple[float, float] | None:
         """Row and column spacing of the film once it is stretched to ``side`` x ``side`` pixels.

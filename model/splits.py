@@ -74,7 +74,13 @@ def divide(
     masked = [row for row in shuffled if usable[row].has_mask]
     budgeted = _stratified(labelled, usable, labels)
     known = {*budgeted, *validation}
-    if not training or not (labelled or masked):
+    if not training:
+        raise TrainingError(
+            f"no film is left to learn from: {len(validation)} are of patients that are held out, "
+            f"{len(records) - len(validation)} of another split or of its patients; see the "
+            "splits in labels.csv, and whether each patient has a Patient ID of their own"
+        )
+    if not (labelled or masked):
         raise TrainingError("no training row has a label or a mask; see labels.csv and the SEGs")
     return Pools(
         labelled=tuple(budgeted),
@@ -139,7 +145,7 @@ def require_score(records: Sequence[ImageRecord], pools: Pools, config: Training
 
 
 def require_disjoint_patients(records: Sequence[ImageRecord]) -> None:
-    """Refuse an export whose splits share a patient.
+    """Refuse an export whose splits share a patient, or a study whose films have no Patient ID.
 
     Two hospitals may use one number for two people, so the same Patient ID in two splits is none of
     this where the institutions differ; ``divide`` keeps such films out of training.
@@ -149,12 +155,13 @@ def require_disjoint_patients(records: Sequence[ImageRecord]) -> None:
     """
     splits: dict[tuple[str, str], set[str]] = defaultdict(set)
     for record in records:
-        if record.patient and record.split:
-            splits[(record.source, record.patient)].add(record.split)
+        if record.split:
+            splits[(record.source, record.person)].add(record.split)
     torn = sum(len(names) > 1 for names in splits.values())
     if torn:
         raise TrainingError(
-            f"{torn} patients are in two splits of the export; split by patient, not by image"
+            f"{torn} patients are in two splits of the export; split by patient, not by image, and "
+            "give each patient a Patient ID of their own"
         )
 
 

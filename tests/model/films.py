@@ -42,6 +42,7 @@ def record(number: int, **changes: object) -> ImageRecord:
         "path": f"/export/{number}.dcm",
         "mask_paths": (),
         "patient": f"patient-{number}",
+        "study_uid": f"1.2.4.{number}",
         "label": "pneumonia" if number % 2 else "normal",
         "split": "train",
         "has_mask": True,

@@ -186,11 +186,48 @@ def test_a_patient_id_in_train_and_test_at_two_hospitals_is_no_error_and_not_tra
     assert training_rows_kept_away(rows) == [6, 7]
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_films_of_a_study_without_patient_id_are_on_one_side(seed):
+    rows = [record(n, patient="", study_uid=f"1.{n // 3}") for n in range(90)]
+    pools = pools_of(rows, share=0.4, seed=seed)
+    held_out = {rows[row].study_uid for row in pools.validation}
+    learnt = {rows[row].study_uid for row in pools.unlabelled}
+    assert held_out
+    assert learnt
+    assert not held_out & learnt
+
+
+def test_a_study_without_patient_id_in_two_splits_is_an_error():
+    rows = [record(1, patient=""), record(2, patient="", study_uid="1.2.4.1", split="test")]
+    with pytest.raises(TrainingError, match="1 patients are in two splits"):
+        require_disjoint_patients(rows)
+
+
+def test_films_without_patient_id_and_study_are_of_different_people():
+    rows = [record(n, patient="", study_uid="", split=s) for n, s in enumerate(("train", "test"))]
+    require_disjoint_patients(rows)
+
+
 def test_nothing_to_learn_from_is_an_error():
     with pytest.raises(TrainingError, match="no training row has a label or a mask"):
         pools_of(records(20, label=None, has_mask=False))
-    with pytest.raises(TrainingError):
+    with pytest.raises(TrainingError, match="0 are of patients that are held out, 20 of another"):
         pools_of(records(20, split="test"))
+
+
+def test_where_one_patient_id_stands_on_every_film_the_error_says_so():
+    rows = records(6, images_a_patient=6)
+    seed = next(s for s in range(100) if _is_error(rows, s))
+    with pytest.raises(TrainingError, match=r"6 are of patients that are held out.*Patient ID"):
+        pools_of(rows, seed=seed)
+
+
+def _is_error(rows, seed):
+    try:
+        pools_of(rows, seed=seed)
+    except TrainingError:
+        return True
+    return False
 
 
 def test_a_task_without_annotations_is_refused_with_a_model_that_fits():

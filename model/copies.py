@@ -23,19 +23,25 @@ class Copy:
     scored_row: int
 
 
-def copies_between(table: ImageTable, learnt: Sequence[int], scored: Sequence[int]) -> list[Copy]:
+def copies_between(
+    table: ImageTable,
+    learnt: Sequence[int],
+    scored: Sequence[int],
+    scored_of: ImageTable | None = None,
+) -> list[Copy]:
     """Scored rows that hold the film of a row that is learnt from.
 
     Args:
         table: the images.
         learnt: rows that are learnt from.
         scored: rows held out, or of another split.
+        scored_of: the table of ``scored``, where it is another one.
     """
     row_of_pixels = {_pixel_hash(table, row): row for row in learnt}
     return [
         Copy(row_of_pixels[pixels], row)
         for row in scored
-        if (pixels := _pixel_hash(table, row)) in row_of_pixels
+        if (pixels := _pixel_hash(scored_of or table, row)) in row_of_pixels
     ]
 
 

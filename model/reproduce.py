@@ -30,7 +30,7 @@ from model.image_table import ImageTable
 from model.presets import TABLE_MODELS, configure
 from model.reproduction_report import write_tables
 from model.reproduction_results import Grid
-from model.scored_sets import ScoredSet, in_words, scored_sets
+from model.scored_sets import ScoredSet, in_words, require_never_learnt, scored_sets
 from model.splits import divide_as_configured
 from model.table_grid import Cell, parse_budget, table_cells
 
@@ -157,11 +157,16 @@ def reproduce(
         All results, as they stand in the tables.
 
     Raises:
-        TrainingError: there is nothing to train on or to score, a run failed, or one of an earlier
-            start learnt from something else, with other settings or for another time.
+        TrainingError: there is nothing to train on or to score, a film of ``other`` is learnt
+            from, a run failed, or one of an earlier start learnt from something else, with other
+            settings or for another time.
     """
     sets = scored_sets(learnt, other, plan.most_films)
-    grid = _empty_grid(plan, learnt, sets)
+    pools = divide_as_configured(learnt.records, plan.configs[plan.cells[0]])
+    used = [*pools.unlabelled, *pools.validation]
+    if other is not None:
+        require_never_learnt(learnt, used, other, sets[-1].rows)
+    grid = _empty_grid(plan, learnt, used, sets)
     runs = [(seed, cell) for seed in plan.seeds for cell in plan.cells]
     for number, (seed, cell) in enumerate(runs, start=1):
         run = GridRun(
@@ -177,12 +182,13 @@ def reproduce(
     return grid
 
 
-def _empty_grid(plan: Plan, learnt: ImageTable, sets: Sequence[ScoredSet]) -> Grid:
+def _empty_grid(
+    plan: Plan, learnt: ImageTable, used: Sequence[int], sets: Sequence[ScoredSet]
+) -> Grid:
     """What the tables say of their data, before any result."""
-    pools = divide_as_configured(learnt.records, plan.configs[plan.cells[0]])
     return Grid(
         results=(),
-        learnt=in_words(learnt, [*pools.unlabelled, *pools.validation]),
+        learnt=in_words(learnt, used),
         scored={one.domain: in_words(one.table, one.rows) for one in sets},
         most_films=plan.most_films,
     )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dicom_io.errors import TrainingError
+from model.copies import copies_between
 from model.image_table import ImageTable
 from model.table_grid import Domain
 
@@ -51,6 +52,38 @@ def scored_sets(
         rows = _films(other, None, most_films)
         sets.append(ScoredSet("cross-domain", other, rows, _hash(other, rows)))
     return sets
+
+
+def require_never_learnt(
+    learnt: ImageTable, learnt_rows: Sequence[int], other: ImageTable, rows: Sequence[int]
+) -> None:
+    """Refuse to score, as films of elsewhere, what is learnt from or held out of it.
+
+    Args:
+        learnt: images to learn from.
+        learnt_rows: rows of it that are learnt from or held out.
+        other: images scored cross-domain.
+        rows: of it, those that are scored.
+
+    Raises:
+        TrainingError: a film is in both by its SOP Instance UID or its pixels, or its patient by
+            institution and Patient ID.
+    """
+    records = [learnt.records[row] for row in learnt_rows]
+    uids = {record.sop_instance_uid for record in records}
+    people = {(record.source, record.person) for record in records}
+    known = {copy.scored_row for copy in copies_between(learnt, learnt_rows, rows, other)}
+    for row in rows:
+        record = other.records[row]
+        if record.sop_instance_uid in uids or (record.source, record.person) in people:
+            known.add(row)
+    if known:
+        raise TrainingError(
+            f"{len(known)} of the {len(rows)} films of --cross are learnt from, too, or are of "
+            "patients that are: figures on them would be no figures of unknown films; give --cross "
+            "other exports, or write test into the split column of labels.csv for those patients "
+            "in the exports of --data"
+        )
 
 
 def _films(table: ImageTable, split: str | None, most: int | None) -> tuple[int, ...]:

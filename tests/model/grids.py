@@ -25,6 +25,12 @@ def films_to_learn_from() -> ImageTable:
     return ImageTable(records, table.images, table.masks, ())
 
 
+def films_of_elsewhere() -> ImageTable:
+    """8 drawn films that are none of those to learn from."""
+    table = film_table(28, source="Elsewhere", split=None)
+    return ImageTable(table.records[20:], table.images[20:], table.masks[20:], ())
+
+
 def plan(
     *cells: Cell,
     seeds: tuple[int, ...] = (1,),

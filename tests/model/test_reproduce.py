@@ -2,6 +2,7 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,12 @@ from typer.testing import CliRunner
 
 from dicom_io.errors import TrainingError
 from model.config import Stage
+from model.image_table import ImageTable
 from model.presets import configure
 from model.reproduce import QUICK_SETTINGS, main
 from tests.model.exports import manifest_row, write_export
 from tests.model.films import film_table
-from tests.model.grids import CELLS, films_to_learn_from, plan, reproduced
+from tests.model.grids import CELLS, films_of_elsewhere, films_to_learn_from, plan, reproduced
 from tests.model.runs import SHORT, SignalAt, state_hash
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,7 +28,7 @@ def learnt():
 
 
 def test_every_row_is_trained_with_every_seed_and_scored_in_both_domains(learnt, tmp_path):
-    other = film_table(8, source="Elsewhere", split=None)
+    other = films_of_elsewhere()
     grid = reproduced(plan(*CELLS, seeds=(1, 2)), tmp_path, learnt, other)
     assert [(r.cell, r.config.seed) for r in grid.results] == [
         (cell, seed) for seed in (1, 2) for cell in CELLS
@@ -111,6 +113,23 @@ def test_fewer_films_are_the_same_films_every_time(learnt, tmp_path):
 def test_without_a_val_split_there_is_nothing_to_score(tmp_path):
     with pytest.raises(TrainingError, match="no image of split 'val'"):
         reproduced(plan(CELLS[0]), tmp_path, film_table(8))
+
+
+@pytest.mark.parametrize("same", ["uid", "pixels", "patient"])
+def test_films_that_are_learnt_from_are_not_scored_as_those_of_elsewhere(learnt, tmp_path, same):
+    other = films_of_elsewhere()
+    images, records = other.images.copy(), list(other.records)
+    if same == "uid":
+        records[3] = replace(records[3], sop_instance_uid=learnt.records[5].sop_instance_uid)
+    elif same == "patient":
+        known = learnt.records[5]
+        records[3] = replace(records[3], source=known.source, patient=known.patient)
+    else:
+        images[3] = learnt.images[5]
+    changed = ImageTable(tuple(records), images, other.masks, ())
+    with pytest.raises(TrainingError, match="1 of the 8 films of --cross are learnt from, too"):
+        reproduced(plan(CELLS[0]), tmp_path, learnt, changed)
+    assert not any(tmp_path.iterdir())
 
 
 def test_the_command_writes_both_tables(tmp_path):

@@ -11,8 +11,7 @@ from dicom_io.errors import CheckpointError, TrainingError
 from model.evaluate import evaluate
 from model.predictor import Predictor
 from model.splits import divide_as_configured
-from tests.model.films import film_table
-from tests.model.grids import CELLS, films_to_learn_from, plan, reproduced
+from tests.model.grids import CELLS, films_of_elsewhere, films_to_learn_from, plan, reproduced
 from tests.model.runs import state_hash
 
 CELL = CELLS[1]
@@ -29,7 +28,7 @@ def learnt():
 
 @pytest.fixture(scope="module")
 def other():
-    return film_table(8, source="Elsewhere", split=None)
+    return films_of_elsewhere()
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,8 @@ from dicom_io.errors import ImageRejected, MultiMixError
 from dicom_io.pixels import decode, network_image, resize
 from model.file_journal import Examined
 from model.image_table import TABLE_SIDE
+
+SHORT_OF_MEMORY: Final = "there was too little memory to read it; free some and start again"
 
 
 @dataclass(frozen=True)
@@ -78,15 +81,19 @@ def prepare_image(wanted: ContentImage) -> Prepared:
         return Prepared(network_image(radiograph, TABLE_SIDE))
     except (MultiMixError, OSError) as problem:
         return Prepared(None, str(problem), is_final=isinstance(problem, ImageRejected))
+    except MemoryError:
+        return Prepared(None, SHORT_OF_MEMORY, is_final=False)
 
 
 def prepare_mask(wanted: ContentImage) -> Prepared:
     """The lung mask of one image at the size of the network's input, 0 or 1."""
     try:
         mask_hw = read_lung_mask(wanted.image.mask_paths, wanted.image)
+        small_hw = resize(mask_hw.astype(np.float32), TABLE_SIDE, TABLE_SIDE) > 0.5
     except (MultiMixError, OSError) as problem:
         return Prepared(None, str(problem), is_final=False)
-    small_hw = resize(mask_hw.astype(np.float32), TABLE_SIDE, TABLE_SIDE) > 0.5
+    except MemoryError:
+        return Prepared(None, SHORT_OF_MEMORY, is_final=False)
     return Prepared(small_hw.astype(np.uint8))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 
 from benchmarks.indexing import write_films
 from dicom_io.archive import index_export
@@ -25,6 +26,18 @@ from pathlib import Path
 from model.dataset import load_exports
 
 load_exports([Path(sys.argv[1])], Path(sys.argv[2]), jobs=2)
+"""
+
+READ_WITH_LITTLE_MEMORY = """
+import resource
+import sys
+from pathlib import Path
+from model.dataset import load_exports
+
+here = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (here + (220 << 20),) * 2)
+table = load_exports([Path(sys.argv[1])], Path(sys.argv[2]), jobs=1)
+print(len(table.records), table.problems)
 """
 
 
@@ -160,3 +173,28 @@ def test_what_could_not_be_read_for_a_moment_is_tried_again(tmp_path: Path) -> N
     assert (away.pixels_hw, away.is_final) == (None, False)
     (tmp_path / "away").rename(path)
     assert prepare_image(wanted).pixels_hw is not None
+
+
+def test_a_film_too_large_for_the_memory_is_left_out_this_time_and_read_the_next(tmp_path):
+    export = films(tmp_path / "export", 3)
+    small, *_ = sorted(path for path in export.rglob("*") if path.is_file())
+    film = dcmread(small)
+    film.Rows = film.Columns = 5000
+    film.SOPInstanceUID = film.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    bytes_a_pixel = film.BitsAllocated // 8
+    film.PixelData = bytes(range(200)) * (film.Rows * film.Columns * bytes_a_pixel // 200)
+    film.save_as(export / "large.dcm")
+    done = subprocess.run(
+        [sys.executable, "-c", READ_WITH_LITTLE_MEMORY, str(export), str(tmp_path / "cache")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("3 ")
+    assert "large.dcm', 'there was too little memory" in done.stdout
+    table = load(export, cache=tmp_path / "cache")
+    assert len(table.records) == 4
+    assert table.problems == ()

@@ -154,11 +154,19 @@ def _turned(
         mask_hw: the mask.
         drawn: its Patient Orientation (PS3.3 C.7.6.1.1.1): where rows and columns run to.
         wanted: that of the image.
+
+    Raises:
+        MaskMismatch: the mask shows the patient from another direction than the image.
     """
     ends = {"L": "R", "R": "L", "H": "F", "F": "H", "A": "P", "P": "A"}
     mask_ends, image_ends = ([letters[:1] for letters in both] for both in (drawn, wanted))
-    if len(mask_ends) != 2 or len(image_ends) != 2 or not {*mask_ends, *image_ends} <= {*ends}:
+    planes = [{frozenset((end, ends.get(end))) for end in of} for of in (mask_ends, image_ends)]
+    is_known = len(mask_ends) == len(image_ends) == 2 and {*mask_ends, *image_ends} <= {*ends}
+    if not is_known or any(len(plane) != 2 for plane in planes):
         return mask_hw
+    if planes[0] != planes[1]:
+        orientations = " and ".join("/".join(letters) for letters in (drawn, wanted))
+        raise MaskMismatch(f"shows another view than its image: orientations {orientations}")
     if image_ends[0] not in (mask_ends[0], ends[mask_ends[0]]):
         mask_hw, mask_ends = mask_hw.T, mask_ends[::-1]
     along_rows, along_columns = zip(mask_ends, image_ends, strict=True)

@@ -154,6 +154,25 @@ def test_a_mask_drawn_in_another_orientation_is_turned_to_the_image(
     np.testing.assert_array_equal(read(dataset, tmp_path), square(3, 50).astype(bool))
 
 
+@pytest.mark.parametrize("orientation", [("P", "F"), ("F", "A"), ("L", "P")])
+def test_a_mask_that_shows_another_view_than_its_image_is_refused(
+    tmp_path: Path, orientation: tuple[str, str]
+) -> None:
+    dataset = segmentation([square(3, 50)], labels=["lungs"])
+    dataset.PatientOrientation = list(orientation)
+    with pytest.raises(MaskMismatch, match=f"another view.*{'/'.join(orientation)} and L/F"):
+        read(dataset, tmp_path)
+
+
+@pytest.mark.parametrize("orientation", [("L", "L"), ("L", "R"), ("X", "F"), ("F", "F")])
+def test_an_orientation_that_cannot_be_leaves_the_mask_as_it_is_drawn(
+    tmp_path: Path, orientation: tuple[str, str]
+) -> None:
+    dataset = segmentation([square(3, 50)], labels=["lungs"])
+    dataset.PatientOrientation = list(orientation)
+    np.testing.assert_array_equal(read(dataset, tmp_path), square(3, 50).astype(bool))
+
+
 def test_a_mask_without_a_pixel_is_refused(tmp_path: Path) -> None:
     dataset = segmentation([square(3, 3)], labels=["lungs"])
     dataset.PixelData = b"\0" * len(dataset.PixelData)

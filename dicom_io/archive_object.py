@@ -17,6 +17,7 @@ from dicom_io.archive_file import (
     read_dataset,
     read_header,
     require_moderate_content,
+    require_moderate_items,
     storage_class_of,
 )
 from dicom_io.archive_items import ExportedImage, ExportedMask, ExportedReport, Unreadable
@@ -62,7 +63,10 @@ def read_object(path: Path) -> ExportedImage | ExportedMask | ExportedReport | U
         if not looks_like_dicom(path):
             return None
         require_sane_inflation(path)
-        if storage_class_of(path) in REPORT_CLASSES:
+        storage_class = storage_class_of(path)
+        if storage_class in SEGMENTATION_CLASSES:
+            require_moderate_items(path)
+        if storage_class in REPORT_CLASSES:
             require_moderate_content(path)
             return read_report(path, read_dataset(path))
         header = read_header(path, list(_HEADER))

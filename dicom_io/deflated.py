@@ -5,6 +5,7 @@ anything in it can be looked at.
 """
 
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +32,18 @@ def require_sane_inflation(path: Path, most_bytes: int = LARGEST_INFLATED_BYTES)
         OSError: the file cannot be read.
         Exception: whatever pydicom raises where the file meta information is damaged.
     """
+    for _ in inflated_pieces(path, most_bytes):
+        pass
+
+
+def inflated_pieces(path: Path, most_bytes: int = LARGEST_INFLATED_BYTES) -> Iterator[bytes]:
+    """What a deflated dataset inflates to, a piece of 1 MiB at most at a time; else nothing.
+
+    Raises:
+        ImageRejected: more than ``most_bytes`` come out.
+        OSError: the file cannot be read.
+        Exception: whatever pydicom raises where the file meta information is damaged.
+    """
     with path.open("rb") as file:
         read_preamble(file, force=True)
         meta = read_dataset(file, False, True, stop_when=_is_past_file_meta)
@@ -42,10 +55,12 @@ def require_sane_inflation(path: Path, most_bytes: int = LARGEST_INFLATED_BYTES)
             deflated = inflater.unconsumed_tail or file.read(_PIECE_BYTES)
             if not deflated:
                 return
-            inflated += len(inflater.decompress(deflated, _PIECE_BYTES))
+            piece = inflater.decompress(deflated, _PIECE_BYTES)
+            inflated += len(piece)
             if inflated > most_bytes:
                 detail = f"it inflates to more than {most_bytes >> 20} MiB"
                 raise ImageRejected(RejectionReason.TOO_MUCH_MEMORY, detail)
+            yield piece
 
 
 def _is_past_file_meta(tag: BaseTag, vr: str | None, length: int) -> bool:

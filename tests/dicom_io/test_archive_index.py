@@ -7,12 +7,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 from pydicom.uid import (
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
     MediaStorageDirectoryStorage,
+    SegmentationStorage,
 )
 
 from dicom_io.archive import ExportIndex, index_export, read_dataset
@@ -100,6 +103,29 @@ def test_a_broken_off_copy_is_reported(tmp_path: Path) -> None:
     index = index_export(tmp_path)
     assert [image.path.name for image in index.images] == ["whole.dcm"]
     assert "truncated" in reasons(index)["half.dcm"]
+
+
+@pytest.mark.parametrize("is_deflated", [False, True])
+def test_a_mask_of_very_many_items_is_told_before_it_is_parsed(
+    tmp_path: Path, is_deflated: bool
+) -> None:
+    mask = film(SOPInstanceUID="1.2.3", SOPClassUID=SegmentationStorage)
+    mask.file_meta.MediaStorageSOPClassUID = SegmentationStorage
+    lung = Dataset()
+    lung.SegmentNumber, lung.SegmentLabel = 1, "lungs"
+    mask.SegmentSequence = [lung]
+    few, many = (tmp_path / name for name in ("few", "many"))
+    for path, items in ((few, 1_000), (many, 110_000)):
+        mask.add_new(0x00082112, "SQ", None)
+        mask[0x00082112] = RawDataElement(
+            Tag(0x00082112), "SQ", items * 8, b"\xfe\xff\x00\xe0\0\0\0\0" * items, 0, False, True
+        )
+        if is_deflated:
+            mask.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+        write(mask, path)
+    index = index_export(tmp_path)
+    assert index.masks_without_image == (few,)
+    assert reasons(index) == {"many": "a mask of more than 100000 items"}
 
 
 def test_a_pipe_does_not_hold_the_walk(tmp_path: Path) -> None:

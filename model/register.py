@@ -86,7 +86,31 @@ def register(
         TrainingError: the run's configuration cannot be read, it learnt one task only, or the
             exports are not those of the run, so that gate and figures would be of something else.
     """
-    network, card = read_model(run / "model")
+    card, folder = planned(run, out, version, name)
+    network, _ = read_model(run / "model")
+    config = read_config(run)
+    pools = pools_of_run(run, table.records, config)
+    learnt = learnt_rows(run, table, pools, config, card.training_data_sha256)
+    known = described(card, version, count_licences(table, learnt, licences))
+    with _finished_folder(folder) as unfinished:
+        _fill(unfinished, network.to(device), known, table, pools, device)
+    return folder
+
+
+def planned(run: Path, out: Path, version: str, name: str | None) -> tuple[ModelCard, Path]:
+    """The card of a run's model under the name that it is to have, and its directory to be.
+
+    Args:
+        run: see ``register``.
+        out: see ``register``.
+        version: see ``register``.
+        name: see ``register``.
+
+    Raises:
+        CheckpointError: see ``register``.
+        TrainingError: the run learnt one task only.
+    """
+    card = read_card(run / "model")
     if name is not None:
         card = card.model_copy(update={"name": name})
     folder = out / directory_name(card.name, version)
@@ -97,13 +121,7 @@ def register(
             f"{run} never learnt {' or '.join(missing)}, which a node has to answer; register a "
             "run that learnt both tasks"
         )
-    config = read_config(run)
-    pools = pools_of_run(run, table.records, config)
-    learnt = learnt_rows(run, table, pools, config, card.training_data_sha256)
-    known = described(card, version, count_licences(table, learnt, licences))
-    with _finished_folder(folder) as unfinished:
-        _fill(unfinished, network.to(device), known, table, pools, device)
-    return folder
+    return card, folder
 
 
 @contextmanager
@@ -160,8 +178,8 @@ def directory_name(name: str, version: str) -> str:
     directory = f"{name.lower().replace(' ', '-')}-{version}"
     if not DIRECTORY.fullmatch(directory):
         raise CheckpointError(
-            f"{directory!r} cannot name a model directory; letters, digits, spaces, dots and "
-            "hyphens can"
+            f"{directory!r} cannot name a model directory; a version has lower-case letters and "
+            "digits with single dots or hyphens between them, a name also capitals and spaces"
         )
     return directory
 
@@ -255,6 +273,7 @@ def main(
     keep_freed_memory()
     console = Console()
     with problems_explained(console):
+        planned(run, out, version, name)  # before the exports are read, which may take long
         table = load_exports(data, cache)
         licences = read_licences(data)
         folder = register(run, table, licences, out, version, name, device=chosen_device(device))

@@ -163,6 +163,12 @@ def differences(grid: Grid) -> Iterator[str]:
     changed = settings_unlike_the_papers([result.config for result in grid.results])
     yield f"Other settings than the paper's: {', '.join(changed) or 'none'}."
     yield (
+        "Unlabelled batches of both tasks are drawn from all films learnt from, those whose labels "
+        "are used among them (the paper: from the rest of each task's own set). The saliency of a "
+        "training step is that of the pass that learns, with its dropout (the paper: of a second "
+        "pass without)."
+    )
+    yield (
         "Hausdorff is the largest distance here and an average in the paper. Masks are scored hard "
         "at 0.5, where Dice = 2J / (1 + J) holds for each; most of the paper's rows without the "
         "bridge break that, so its Dice does not compare between rows, its Jaccard does."

@@ -39,11 +39,20 @@ def write_config(out: Path, config: TrainingConfig) -> None:
     Raises:
         TrainingError: the folder holds a run already.
     """
-    if (out / "state").exists():
-        raise TrainingError(f"{out} holds a run already; --resume goes on with it")
+    require_no_run(out)
     out.mkdir(parents=True, exist_ok=True)
     (out / "metrics.csv").unlink(missing_ok=True)  # of a start that never came to save its state
     (out / "config.json").write_text(config.model_dump_json(indent=2) + "\n")
+
+
+def require_no_run(out: Path) -> None:
+    """Refuse a folder for a new run that has another one in it.
+
+    Raises:
+        TrainingError: it has.
+    """
+    if (out / "state").exists():
+        raise TrainingError(f"{out} holds a run already; --resume goes on with it")
 
 
 def read_config(out: Path) -> TrainingConfig:

@@ -30,7 +30,7 @@ from model.distributed import (
     joined_ranks,
 )
 from model.presets import TABLE_MODELS, changed, configure
-from model.run_folder import read_config
+from model.run_folder import read_config, require_no_run
 from model.run_state import read_progress
 from model.training import train
 
@@ -80,6 +80,12 @@ def main(
             if resume
             else configure(preset or "best", model=model, file=config, overrides=overrides)
         )
+        # All that needs no film is looked at before the exports are read, which may take long.
+        known_version = version_to_resume(out) if resume else FIRST_VERSION
+        if not resume:
+            require_no_run(out)
+        if start_from is not None:
+            read_card(start_from)
         console.print(settings.model_dump())
         with joined_ranks(chosen_device(device)) as ranks:
             table = after_the_first(partial(load_exports, data, cache, console=messages), ranks)
@@ -87,7 +93,7 @@ def main(
                 table,
                 settings,
                 out,
-                version=version or (version_to_resume(out) if resume else FIRST_VERSION),
+                version=version or known_version,
                 resume=resume,
                 start_from=start_from,
                 device=chosen_device(device),

@@ -130,6 +130,14 @@ def test_what_cannot_name_a_directory_is_refused(run, export, tmp_path, name, ve
         register(run, table, {}, tmp_path / "models", version, name)
 
 
+def test_a_version_that_cannot_be_is_refused_before_the_exports_are_read(run, tmp_path):
+    (tmp_path / "models" / "multimix-1.0.0").mkdir(parents=True)
+    for version, told in (("1.0.0", "exists; a registered"), ("1.0-RC1", "has lower-case letters")):
+        said = registered(run, tmp_path / "no export", tmp_path / "models", version)
+        assert said.exit_code == 1
+        assert told in said.output
+
+
 def test_limitations_are_those_of_the_sources():
     own = limitations_of(["Our hospital"])
     both = limitations_of(["Our hospital", "NIH ChestX-ray14"])
@@ -228,12 +236,17 @@ def test_a_table_of_licences_that_cannot_be_read_is_named(tmp_path, content):
         read_licences([tmp_path])
 
 
-def test_the_command_warns_of_a_model_without_gate(run, export, tmp_path):
+def registered(run, export, models, version):
+    """What ``python -m model.register`` comes to, in this process."""
     application = Typer()
     application.command()(main)
-    words = [run, "--data", export, "--out", tmp_path / "models", "--version", "1.0.0"]
-    words += ["--cache", tmp_path / "cache"]
-    result = CliRunner().invoke(application, list(map(str, words)))
+    words = [run, "--data", export, "--out", models, "--version", version]
+    words += ["--cache", models.parent / "cache"]
+    return CliRunner().invoke(application, list(map(str, words)))
+
+
+def test_the_command_warns_of_a_model_without_gate(run, export, tmp_path):
+    result = registered(run, export, tmp_path / "models", "1.0.0")
     assert result.exit_code == 0, result.output
     assert "the model has no gate" in result.output
     assert str(tmp_path / "models" / "multimix-1.0.0") in result.output

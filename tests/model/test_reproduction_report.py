@@ -145,6 +145,7 @@ def test_constant_answers_and_what_differs_are_said():
     assert line(text, "Films scored cross-domain").endswith(": 690 NIH test.")
     assert "No more than" not in text
     assert "an average in the paper" in line(text, "Hausdorff is")
+    assert "with its dropout" in line(text, "Unlabelled batches")
     assert "contradict the supplement's figure 6" in text
 
 

@@ -167,6 +167,22 @@ def test_a_process_that_is_not_the_first_tells_why_it_ends_and_nothing_else(tmp_
     assert ended.stdout == ""
 
 
+def test_what_needs_no_film_is_refused_before_the_exports_are_read(table, tmp_path):
+    run(table, short("paper", 'stages=[{"side":32,"steps":1}]', model="enc"), tmp_path / "run")
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "config.json").write_text((tmp_path / "run" / "config.json").read_text())
+    unread = ("--data", tmp_path / "no export")
+    for arguments, told in (
+        (("--out", tmp_path / "run"), "holds a run already"),
+        (("--out", tmp_path / "old", "--resume"), "nothing to resume"),
+        (("--out", tmp_path / "new", "--start-from", tmp_path / "none"), "cannot be read"),
+    ):
+        said = command_line(*unread, *arguments)
+        assert said.exit_code == 1
+        assert told in said.output
+        assert "no export" not in said.output
+
+
 def test_an_archive_export_becomes_a_model_on_the_command_line(tmp_path):
     export = write_export(tmp_path, 12)
     options = (

@@ -79,7 +79,8 @@ def joined_ranks(device: str) -> Iterator[Ranks]:
         device: ``cpu`` or ``cuda``.
 
     Raises:
-        TrainingError: ``torchrun``'s variables are incomplete.
+        TrainingError: ``torchrun``'s variables are incomplete, or there is no CUDA device for this
+            process alone.
     """
     if "WORLD_SIZE" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1:
         yield ALONE
@@ -88,13 +89,29 @@ def joined_ranks(device: str) -> Iterator[Ranks]:
         rank, count, local = (int(os.environ[n]) for n in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
     except (KeyError, ValueError) as cause:
         raise TrainingError("start several processes by torchrun, which numbers them") from cause
-    if device == "cuda":
-        torch.cuda.set_device(local)
+    if device != "cpu":
+        _take_cuda_device(device, local)
     distributed.init_process_group("nccl" if device == "cuda" else "gloo", timeout=LONGEST_WAIT)
     try:
         yield Ranks(rank, count, local)
     finally:
         distributed.destroy_process_group()
+
+
+def _take_cuda_device(device: str, local_rank: int) -> None:
+    """Give this process the device of its number; NCCL lets no two processes share one."""
+    if device != "cuda":
+        raise TrainingError(
+            f"{device} is one device, and torchrun started several processes, each of which needs "
+            "its own; choose cuda"
+        )
+    found = torch.cuda.device_count()
+    if local_rank >= found:
+        raise TrainingError(
+            f"process {local_rank} of this machine has no CUDA device of its own: there are "
+            f"{found}; lower --nproc-per-node to that, or choose --device cpu"
+        )
+    torch.cuda.set_device(local_rank)
 
 
 def require_divisible(config: TrainingConfig, ranks: Ranks) -> None:

@@ -270,3 +270,17 @@ def test_the_network_never_mixes_the_images_of_a_batch() -> None:
             alone = network(images[place : place + 1])
             torch.testing.assert_close(alone.logits[0], whole.logits[place])
             torch.testing.assert_close(alone.mask_logits[0], whole.mask_logits[place])
+
+
+@pytest.mark.parametrize(
+    ("device", "told"),
+    [
+        ("cuda:1", "cuda:1 is one device"),
+        ("cuda", "process 999 of this machine has no CUDA device"),
+    ],
+)
+def test_processes_without_a_device_of_their_own_are_told_so(monkeypatch, device, told):
+    for name, value in (("WORLD_SIZE", "1000"), ("RANK", "999"), ("LOCAL_RANK", "999")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(TrainingError, match=told), joined_ranks(device):
+        pass

@@ -109,6 +109,7 @@ def write_report(
         sections += mask_sections(exports, figures, scored, predictor)
     sections.append(details("Every hyperparameter", config.model_dump_json(indent=2)))
     about = f"split {split}" if split else "patients held out from training"
+    sections[:0] = [warning(text) for text in _what_to_mind(split)]
     text = page(
         f"{figures['model']}: {run.resolve().name}",
         f"{figures['images']} films, {about}; weights {figures['weights_sha256'][:12]}. "
@@ -119,6 +120,19 @@ def write_report(
     with open(unfinished, "w", encoding="utf-8", opener=private) as file:
         file.write(text)
     return unfinished.replace(run / "report.html")
+
+
+def _what_to_mind(split: str | None) -> list[str]:
+    """Why figures about these films flatter the model, where they do."""
+    if split is None:
+        return [
+            "The patients held out chose the checkpoint, the calibration and the operating point, "
+            "so these figures are better than those of other patients will be; --split test "
+            "reports on films that had no say, where the exports have such a split."
+        ]
+    if split == "train":
+        return ["The model may have learnt films of the train split by heart."]
+    return []
 
 
 def rows_to_report(

@@ -1,5 +1,6 @@
 import base64
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -115,6 +116,22 @@ def test_the_page_has_a_section_for_everything_that_was_learnt(finished):
         *("Lung masks", "The worst masks", "Median masks"),
     ]
     assert "patients held out from training" in finished[2]
+
+
+def test_the_page_says_where_its_films_had_a_say_in_the_model(finished):
+    films, out, text = finished
+    chose = "chose the checkpoint, the calibration and the operating point"
+    by_heart = "may have learnt films of the train split by heart"
+    assert chose in text
+    assert by_heart not in text
+    text = write_report(out, films, split="train", full_size=False).read_text()
+    assert by_heart in text
+    assert chose not in text
+    tested = tuple(replace(record, split="test") for record in films.records)
+    tested_films = replace(films, records=tested)
+    text = write_report(out, tested_films, split="test", full_size=False).read_text()
+    assert by_heart not in text
+    assert chose not in text
 
 
 def test_the_page_names_no_patient(finished):

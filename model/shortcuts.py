@@ -44,8 +44,8 @@ class Shortcuts:
     Attributes:
         films: how many labelled films the figures are of.
         auroc: of a logistic regression on all features, cross-validated by patient.
-        auroc_of: of each feature alone; a number's better direction, a word's share of pneumonia
-            among other patients.
+        auroc_of: of each feature alone; a number's better direction, or whether it is known where
+            that tells more, a word's share of pneumonia among other patients.
     """
 
     films: int
@@ -87,6 +87,11 @@ def find_shortcuts(
         if name in features.numbers
         else _auroc_or_half(_out_of_fold(features, labels, (name,)), labels)
         for name in FEATURES
+    }
+    alone |= {
+        name: max(alone[name], _auroc_or_half(_out_of_fold(features, labels, (name,)), labels))
+        for name, numbers in features.numbers.items()
+        if np.isnan(numbers).any()
     }
     together = _out_of_fold(features, labels, FEATURES)
     return Shortcuts(len(chosen), _auroc_or_half(together, labels), alone)

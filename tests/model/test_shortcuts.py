@@ -74,6 +74,22 @@ def test_ages_of_children_and_adults_are_found_though_some_are_unknown():
     assert found.auroc_of["age"] == pytest.approx(1 - 0.2 + 0.2 * 0.8, abs=0.06)
 
 
+@pytest.mark.parametrize("of_the_known", [0, 1])
+def test_an_age_that_is_recorded_for_one_class_only_is_found(of_the_known):
+    found = shortcuts_of(
+        noise_table(100, age_years=lambda n: 40.0 + n % 7 if n % 2 == of_the_known else None)
+    )
+    assert found.auroc_of["age"] > 0.95
+    assert "age" in found.suspicious
+
+
+def test_ages_that_are_recorded_by_chance_are_not_suspicious():
+    random = np.random.default_rng(5)
+    ages = [None if random.random() < 0.3 else float(random.integers(1, 90)) for _ in range(600)]
+    found = shortcuts_of(noise_table(600, age_years=ages.__getitem__))
+    assert found.auroc_of["age"] < 0.6
+
+
 def test_features_that_never_vary_predict_nothing_at_all():
     found = shortcuts_of(noise_table(80))
     never = {*FEATURES} - {"mean intensity", "sharpness"}

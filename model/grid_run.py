@@ -20,13 +20,14 @@ from model.result_file import (
     require_same_settings,
     write_result,
 )
+from model.run_end import is_finished
 from model.run_folder import read_config
 from model.run_state import TrainingState, read_progress
 from model.scored_sets import ScoredSet
 from model.split_file import pools_of_run
 from model.splits import divide_as_configured
 from model.table_grid import Cell
-from model.training import is_finished, train
+from model.training import train
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from model.image_table import ImageTable
 from model.learner import Learner, new_learner, take_step
 from model.problems import write_problems
 from model.progress import step_reports
+from model.run_end import how_it_ended, is_finished, time_gone
 from model.run_folder import (
     drop_rows_after,
     first_card,
@@ -277,37 +278,3 @@ def _score_and_keep(
     if state.is_best(figures["score"], side):
         keep_model(run.out, learner.teacher, run.table, run.pools, run.card, figures, side)
     return figures["score"]
-
-
-def is_finished(config: TrainingConfig, state: TrainingState) -> bool:
-    """Whether there is nothing left to do: all steps are done, or time or patience is over."""
-    return (
-        state.step >= config.total_steps
-        or time_gone(config, state) >= 1
-        or ran_out_of_patience(config, state)
-    )
-
-
-def time_gone(config: TrainingConfig, state: TrainingState) -> float:
-    """Share of the run's time limit that is over; 0 where it has none."""
-    return 0.0 if config.minutes is None else state.seconds / (60 * config.minutes)
-
-
-def how_it_ended(config: TrainingConfig, state: TrainingState) -> str:
-    """What the user of a finished run reads."""
-    if state.step >= config.total_steps:
-        return f"finished all {config.total_steps} steps"
-    if time_gone(config, state) >= 1:
-        return f"finished at step {state.step}, after the run's {config.minutes:g} minutes"
-    return (
-        f"finished at step {state.step}, no better for {state.validations_since_gain} validations"
-    )
-
-
-def ran_out_of_patience(config: TrainingConfig, state: TrainingState) -> bool:
-    """Whether the last stage has gone its configured number of validations without a gain."""
-    return (
-        config.patience is not None
-        and state.step > config.total_steps - config.stages[-1].steps
-        and state.validations_since_gain >= config.patience
-    )

@@ -47,7 +47,7 @@ from model.splits import require_disjoint_patients
 from model.survivable_pool import Outcome, SurvivablePool
 
 FILES_BETWEEN_SYNCS: Final = 256
-PROCESS_DIED: Final = "the process that read it died, as it does when a codec fails badly"
+PROCESS_DIED: Final = "the process that read it died or came to no end: a codec failed badly"
 
 
 def load_exports(

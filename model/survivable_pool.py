@@ -1,17 +1,20 @@
-"""Work in several processes that goes on where one of them dies over a file.
+"""Work in several processes that goes on where one of them dies over a file, or comes to no end.
 
-A codec that reads where it must not ends its process, and the pool with it. The files that were in
-work then are tried again, each in a process of its own, so that only the one at fault is lost.
+A codec that reads where it must not ends its process, and the pool with it. One that counts for
+ever is ended by the kernel. The files that were in work then are tried again, each in a process of
+its own, so that only the one at fault is lost.
 """
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Final, Generic, TypeVar
 
@@ -21,6 +24,8 @@ Made = TypeVar("Made")
 BATCH: Final = 16
 BATCHES_A_PROCESS: Final = 3
 """How far ahead of the results files are handed out; it bounds the memory."""
+PROCESSOR_SECONDS: Final = 120.0
+"""Of processor time, so that a busy machine or a slow disk costs no film; the largest take two."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class Outcome(Generic[Given, Made]):
 
     Attributes:
         given: that thing.
-        made: the result; None where its process died over it.
+        made: the result; None where its process died over it, or had to be ended.
         is_new: whether it was made now.
     """
 
@@ -41,13 +46,15 @@ class Outcome(Generic[Given, Made]):
 class SurvivablePool:
     """Processes that apply functions of modules to things that can be sent to them."""
 
-    def __init__(self, processes: int) -> None:
+    def __init__(self, processes: int, longest_seconds: float = PROCESSOR_SECONDS) -> None:
         """Describe the pool; its processes start when there is work.
 
         Args:
             processes: how many.
+            longest_seconds: processor time after which a process is ended over one thing.
         """
         self._processes = processes
+        self._longest_seconds = longest_seconds
         self._pool = _new_pool(processes)
 
     def in_order(
@@ -80,12 +87,13 @@ class SurvivablePool:
     def _submit(
         self, function: Callable[[Given], Made], given: Sequence[Given]
     ) -> "_Batch[Given, Made]":
+        bounded = partial(_bounded, function, self._longest_seconds)
         try:
-            return _Batch(function, given, self._pool.submit(_each, function, given))
+            return _Batch(bounded, given, self._pool.submit(_each, bounded, given))
         except BrokenProcessPool:
             self._pool.shutdown()
             self._pool = _new_pool(self._processes)
-            return _Batch(function, given, self._pool.submit(_each, function, given))
+            return _Batch(bounded, given, self._pool.submit(_each, bounded, given))
 
     def close(self) -> None:
         """End the processes; work that has not begun is dropped."""
@@ -119,6 +127,15 @@ def _completed(
 
 def _each(function: Callable[[Given], Made], given: Sequence[Given]) -> list[Made]:
     return [function(one) for one in given]
+
+
+def _bounded(function: Callable[[Given], Made], seconds: float, given: Given) -> Made:
+    """Apply a function; the kernel ends this process, also within a codec, if it takes too long."""
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        return function(given)
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _alone(function: Callable[[Given], Made], given: Given) -> Made | None:

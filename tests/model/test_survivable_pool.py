@@ -27,6 +27,17 @@ def square_or_die(number):
     return number * number
 
 
+def square_or_count_for_ever(number):
+    if number % 50 == 7:
+        sum(iter(int, 1))  # in C, where no handler written in Python is asked
+    return number * number
+
+
+def square_after_half_a_second(number):
+    time.sleep(0.5)
+    return number * number
+
+
 def test_results_come_in_order_whoever_makes_them():
     with closing(SurvivablePool(2)) as pool:
         outcomes = list(pool.in_order(square, range(200), nothing))
@@ -47,6 +58,18 @@ def test_only_the_thing_that_ends_its_process_is_lost():
     with closing(SurvivablePool(2)) as pool:
         outcomes = list(pool.in_order(square_or_die, range(120), nothing))
     assert [o.made for o in outcomes] == [None if n % 50 == 7 else n * n for n in range(120)]
+
+
+def test_only_the_thing_that_comes_to_no_end_is_lost():
+    with closing(SurvivablePool(2, longest_seconds=0.5)) as pool:
+        outcomes = list(pool.in_order(square_or_count_for_ever, range(60), nothing))
+    assert [o.made for o in outcomes] == [None if n % 50 == 7 else n * n for n in range(60)]
+
+
+def test_a_thing_that_takes_its_time_without_a_processor_is_not_lost():
+    with closing(SurvivablePool(1, longest_seconds=0.2)) as pool:
+        outcomes = list(pool.in_order(square_after_half_a_second, [3], nothing))
+    assert [o.made for o in outcomes] == [9]
 
 
 def test_things_are_taken_a_bounded_number_ahead():

@@ -84,7 +84,8 @@ class TrainingConfig(_Frozen):
             come, 0 each source equally often.
         learning_rate: Adam's, at its highest.
         schedule: ``step`` is x0.1 after each ``step_share`` of the run (the paper's every 8
-            epochs), ``cosine`` warms up and falls to zero.
+            epochs), ``cosine`` warms up and falls to zero, ``cosine_by_stage`` does so anew in each
+            stage.
         step_share: share of the run between two steps of the ``step`` schedule.
         weight_decay: decoupled (AdamW); 0 is the paper's Adam.
         largest_gradient_norm: longer gradients are shortened to it; None leaves them (the paper).
@@ -143,7 +144,7 @@ class TrainingConfig(_Frozen):
     balance_classes: bool = False
     source_exponent: float = Field(default=1.0, ge=0.0, le=1.0)
     learning_rate: float = Field(default=1e-4, gt=0)
-    schedule: Literal["step", "cosine"] = "step"
+    schedule: Literal["step", "cosine", "cosine_by_stage"] = "step"
     step_share: float = Field(default=0.33, gt=0, le=1)
     weight_decay: float = Field(default=0.0, ge=0)
     largest_gradient_norm: float | None = Field(default=None, gt=0)
@@ -239,11 +240,16 @@ class TrainingConfig(_Frozen):
 
     def side_at(self, step: int) -> int:
         """Image side in pixels at a step, counted from 0."""
-        for stage in self.stages:
-            if step < stage.steps:
-                return stage.side
-            step -= stage.steps
-        return self.stages[-1].side
+        return self.stage_at(step)[1].side
+
+    def stage_at(self, step: int) -> tuple[int, Stage]:
+        """The first step of the stage that a step, counted from 0, belongs to, and the stage."""
+        first = 0
+        for stage in self.stages[:-1]:
+            if step < first + stage.steps:
+                return first, stage
+            first += stage.steps
+        return first, self.stages[-1]
 
 
 _SETTINGS_OF: dict[str, type[BaseModel]] = {"tasks": Tasks, "stages": Stage}

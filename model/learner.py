@@ -120,7 +120,7 @@ def _as_numbers(scalars: dict[str, Tensor]) -> dict[str, float]:
 
 
 def learning_rate_at(config: TrainingConfig, step: int, time_gone: float = 0.0) -> float:
-    """Adam's learning rate; its schedule starts anew after a warm-up.
+    """Adam's learning rate; every schedule starts anew after a self-supervised warm-up.
 
     Args:
         config: schedule and steps.
@@ -128,14 +128,21 @@ def learning_rate_at(config: TrainingConfig, step: int, time_gone: float = 0.0) 
         time_gone: share of the run's time limit that is over. Where the time ends a run before its
             steps do, the rate falls with it, so that the run ends as calm as one of fewer steps.
     """
-    first, steps = 0, config.warm_up_steps
-    if step >= steps:
-        first, steps = steps, config.total_steps - steps
+    first, steps = _fall_of(config, step)
     done = max((step - first) / steps, min(1.0, time_gone))
     if config.schedule == "step":
         return float(config.learning_rate * 0.1 ** int(done / config.step_share))
     ramp = min(1.0, (step - first + 1) / max(1, steps // 50))
     return float(config.learning_rate * ramp * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def _fall_of(config: TrainingConfig, step: int) -> tuple[int, int]:
+    """First step and number of steps of the part of the run in which the rate falls once."""
+    if config.schedule == "cosine_by_stage":
+        first, stage = config.stage_at(step)
+        return first, stage.steps
+    warm_up = config.warm_up_steps
+    return (0, warm_up) if step < warm_up else (warm_up, config.total_steps - warm_up)
 
 
 @torch.no_grad()

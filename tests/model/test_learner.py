@@ -150,3 +150,14 @@ def test_the_cosine_schedule_warms_up_and_ends_near_zero():
     assert rates[500] == pytest.approx(config.learning_rate / 2)
     assert 0 < rates[-1] < peak / 1000
     assert all(math.isfinite(rate) for rate in rates)
+
+
+def test_a_later_stage_learns_at_a_full_rate_again_where_the_schedule_goes_by_stage():
+    stages = 'stages=[{"side":32,"steps":200},{"side":64,"steps":50}]'
+    by_stage = configure("best", overrides=(stages,))
+    rates = [learning_rate_at(by_stage, step) for step in range(250)]
+    for alone, part in ((200, rates[:200]), (50, rates[200:])):
+        one = configure("best", overrides=(f'stages=[{{"side":32,"steps":{alone}}}]',))
+        assert part == [learning_rate_at(one, step) for step in range(alone)]
+    over_all = configure("best", overrides=(stages, "schedule=cosine"))
+    assert learning_rate_at(over_all, 205) < 0.1 * rates[205]

@@ -119,22 +119,27 @@ def require_moderate_content(path: Path) -> None:
     if path.stat().st_size > LARGEST_REPORT_BYTES:
         raise ArchiveError(f"a report of more than {LARGEST_REPORT_BYTES >> 20} MiB")
     require_sane_inflation(path, LARGEST_INFLATED_REPORT_BYTES)
-    content = path.read_bytes()
-    items = max(content.count(tag) for tag in _ITEM_TAGS)
-    if items > MOST_REPORT_ITEMS:
-        raise ArchiveError(f"a report of more than {MOST_REPORT_ITEMS} items")
+    _require_few_items(path, MOST_REPORT_ITEMS, "a report")
 
 
 def require_moderate_items(path: Path) -> None:
     """Refuse a Segmentation of so many items that its header would take all memory.
 
     An item takes some 1,200 bytes and 60 microseconds once it is parsed, and may have eight bytes
-    in the file. Pixels that look like an item's tag count as one; that is rare.
+    in the file.
 
     Raises:
         ArchiveError: there are too many.
         ImageRejected: it inflates to too much.
         OSError: the file cannot be read.
+    """
+    _require_few_items(path, MOST_MASK_ITEMS, "a mask")
+
+
+def _require_few_items(path: Path, most: int, what: str) -> None:
+    """Count items by their tags, before anything is parsed.
+
+    Pixels that look like an item's tag count as one; that is rare.
     """
     for pieces in (_pieces(path), inflated_pieces(path)):
         found, end = Counter[bytes](), b""
@@ -142,8 +147,8 @@ def require_moderate_items(path: Path) -> None:
             for tag in _ITEM_TAGS:
                 found[tag] += (end + piece).count(tag)
             end = (end + piece)[1 - len(_ITEM_TAGS[0]) :]
-            if max(found.values()) > MOST_MASK_ITEMS:
-                raise ArchiveError(f"a mask of more than {MOST_MASK_ITEMS} items")
+            if max(found.values()) > most:
+                raise ArchiveError(f"{what} of more than {most} items")
 
 
 def _pieces(path: Path) -> Iterator[bytes]:

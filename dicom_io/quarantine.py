@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from dicom_io.durable_files import as_storage_error, fsync_folder
@@ -59,8 +59,24 @@ class Quarantine:
         for path in self._folder.glob("*.bin"):
             yield self._relative(path)
 
+    def remove(self, relative_path: str) -> None:
+        """Delete an object and its reason; one that is not there counts as deleted.
+
+        Args:
+            relative_path: as from ``put``.
+
+        Raises:
+            StorageError: the folder cannot be written.
+        """
+        path = self._folder / PurePosixPath(relative_path).name
+        with as_storage_error(f"delete {path.name}"):
+            # The reason first: nothing would lead to one without its object.
+            _reason_beside(path).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+            fsync_folder(self._folder)
+
     def remove_older_than(self, moment: float) -> int:
-        """Delete what was put aside before a moment, and its reason.
+        """Delete what was put aside before a moment.
 
         Args:
             moment: seconds since the epoch.
@@ -71,18 +87,15 @@ class Quarantine:
         Raises:
             StorageError: the folder cannot be read or written.
         """
-        removed = 0
-        with as_storage_error("clear the quarantine"):
+        old = []
+        with as_storage_error("look into the quarantine"):
             for path in self._folder.glob("*.bin"):
                 with contextlib.suppress(FileNotFoundError):  # somebody else has just deleted it
                     if path.stat().st_mtime < moment:
-                        # The reason first: nothing would lead to one without its object.
-                        _reason_beside(path).unlink(missing_ok=True)
-                        path.unlink()
-                        removed += 1
-            if removed:
-                fsync_folder(self._folder)
-        return removed
+                        old.append(self._relative(path))
+        for relative_path in old:
+            self.remove(relative_path)
+        return len(old)
 
     def _relative(self, path: Path) -> str:
         return path.relative_to(self._disk.root).as_posix()

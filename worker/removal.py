@@ -164,9 +164,10 @@ def _delete_file(
     if note is None:
         return
     if not _is_held_again(session, note):
-        store.remove(relative_path)
-        if note.sha256 is None:  # what lies in quarantine has its reason beside it
-            store.remove(relative_path.removesuffix(".bin") + ".txt")
+        if note.sha256 is None:
+            store.quarantine.remove(relative_path)
+        else:
+            store.remove(relative_path)
     session.delete(note)
     session.flush()
     left = session.scalar(

@@ -2,9 +2,10 @@
 
     python -m model.evaluate --data EXPORT [--checkpoint MODEL] [--split test] [--json]
 
-Masks are scored on the network's grid (the paper's way) and at the image's own size. The verdict
-is scored beside the two constant answers, which beat many a published accuracy, and beside a
-logistic regression on trivial features such as view, age and sharpness (``model.shortcuts``).
+Masks are scored at 256 x 256 (the paper's way; also those of a network that reads fewer pixels)
+and at the image's own size. The verdict is scored beside the two constant answers, which beat many
+a published accuracy, and beside a logistic regression on trivial features such as view, age and
+sharpness (``model.shortcuts``).
 Labels of a source whose images are all of one class are left out where another source has both:
 telling two hospitals apart is no diagnosis.
 """

@@ -89,7 +89,7 @@ def _without_few_annotations(members: Sequence[Scored]) -> list[Scored]:
 
 
 def _mask_figures(scored: Sequence[Scored]) -> dict[str, float | None]:
-    """Mean mask scores, on the network's grid and, with a suffix, at full size."""
+    """Mean mask scores, on the table's grid and, with a suffix, at full size."""
     masks = [s.mask for s in scored if s.mask is not None]
     if not masks:
         return {}

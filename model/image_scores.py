@@ -11,7 +11,7 @@ from dicom_io.archive import read_lung_mask
 from dicom_io.errors import CheckpointError
 from dicom_io.pixels import map_on_source
 from model.checkpoint import learnt_tasks
-from model.image_table import TABLE_SIDE, ImageRecord, ImageTable
+from model.image_table import TABLE_SIDE, ImageRecord, ImageTable, lungs_on_table
 from model.metrics import MaskScores, score_mask
 from model.predictor import Prediction, Predictor
 from model.shortcuts import ShortcutScores
@@ -27,7 +27,8 @@ class Scored:
         row: of the table.
         record: the image; its label is None where it may not be scored.
         probability: calibrated, of pneumonia.
-        mask: scores on the network's grid, or None without a reference mask.
+        mask: scores on the table's grid, whatever side the model reads, or None without a reference
+            mask.
         full_size_mask: scores at the image's own size, or None.
         shortcut: score by trivial features alone, or None where nothing could be fitted.
         is_refused: whether the model's gate takes the image for no film of its kind.
@@ -72,13 +73,12 @@ def score_images(
     for start in range(0, len(rows), BATCH):
         batch = list(rows[start : start + BATCH])
         predictions = predictor.predict_batch(table.images_at(batch, side))
-        references = table.masks_at(batch, side).astype(np.bool_)
-        for row, prediction, reference_hw in zip(batch, predictions, references, strict=True):
+        for row, prediction in zip(batch, predictions, strict=True):
             record = records[row]
             mask = full_size_mask = None
             if record.has_mask and segments:
-                predicted_hw = prediction.lung_probability_hw >= 0.5
-                mask = score_mask(predicted_hw, reference_hw, record.grid_spacing_mm(side))
+                predicted_hw = lungs_on_table(prediction.lung_probability_hw)
+                mask = score_mask(predicted_hw, table.masks[row] > 0, record.grid_spacing_mm)
                 if full_size:
                     full_size_mask = _score_at_full_size(record, prediction)
             shortcut = shortcuts.of_row.get(row) if shortcuts else None

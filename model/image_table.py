@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from dicom_io.pixels import PREPROCESSING_VERSION, Radiograph, network_image
+from dicom_io.pixels import PREPROCESSING_VERSION, Radiograph, map_on_source, network_image
 from model.network import CLASSES, as_network_input
 from model.stored_rows import StoredRows
 
@@ -81,8 +81,9 @@ class ImageRecord:
         """
         return self.patient or self.study_uid or self.sop_instance_uid
 
-    def grid_spacing_mm(self, side: int) -> tuple[float, float] | None:
-        """Row and column spacing of the film once it is stretched to ``side`` x ``side`` pixels.
+    @property
+    def grid_spacing_mm(self) -> tuple[float, float] | None:
+        """Row and column spacing of the film once it is stretched to the table's grid.
 
         Returns:
             None where the film's own spacing is not calibrated; mostly anisotropic otherwise.
@@ -90,7 +91,7 @@ class ImageRecord:
         if self.pixel_spacing_mm is None:
             return None
         rows_mm, columns_mm = self.pixel_spacing_mm
-        return rows_mm * self.rows / side, columns_mm * self.columns / side
+        return rows_mm * self.rows / TABLE_SIDE, columns_mm * self.columns / TABLE_SIDE
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,21 @@ class ImageTable:
         """Masks of a smaller side, uint8 0 or 1, (n, side, side); lung where most of a pixel is."""
         masks = self.masks[np.asarray(indices)]
         return masks if side == TABLE_SIDE else (_shrunk(masks, side) > 0.5).byte().numpy()
+
+
+def lungs_on_table(probability_hw: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """The lungs that a network found, on the grid that masks are scored on.
+
+    A network of 128 px scored on its own grid, against masks shrunk to it, would be spared the
+    outlines that it cannot draw, and its distances in pixels would be half of those of 256 px.
+
+    Args:
+        probability_hw: float32 in [0, 1], on the network's grid.
+
+    Returns:
+        bool, (256, 256).
+    """
+    return map_on_source(probability_hw, TABLE_SIDE, TABLE_SIDE) >= 0.5
 
 
 def served_image(radiograph: Radiograph, side: int) -> NDArray[np.uint8]:

@@ -24,11 +24,12 @@ class TrainingState:
 
     Attributes:
         step: optimiser steps done.
-        best_score: of the model that was kept.
+        best_score: of the model that was kept, of whatever image side.
         seconds: spent training so far.
-        best_side: image side in pixels at which ``best_score`` was measured; 0 before that.
-        due_score: the best of the validations that were due, for early stopping: one more where a
-            start was stopped may keep its model, but does not decide when the run ends.
+        due_score: the best of the validations that were due at ``due_side``, for early stopping:
+            one more where a start was stopped may keep its model, but does not decide when the run
+            ends.
+        due_side: image side in pixels at which ``due_score`` was measured; 0 before that.
         validations_since_gain: how many that were due scored no better in a row.
         loss_sums: each term of the loss, and what is watched beside, since the last validation.
         steps_summed: how many steps those sums hold.
@@ -40,8 +41,8 @@ class TrainingState:
     step: int = 0
     best_score: float = float("-inf")
     seconds: float = 0.0
-    best_side: int = 0
     due_score: float = float("-inf")
+    due_side: int = 0
     validations_since_gain: int = 0
     loss_sums: dict[str, float] = field(default_factory=dict)
     steps_summed: int = 0
@@ -70,40 +71,35 @@ class TrainingState:
         """What ``loss_sums`` holds, averaged over the steps since the last validation."""
         return {name: value / self.steps_summed for name, value in self.loss_sums.items()}
 
-    def is_best(self, score: float, side: int) -> bool:
+    def is_best(self, score: float) -> bool:
         """Whether a model of this score is to be kept.
 
-        Scores of different image sides do not compare, so the first one at a new side is; of equal
-        scores the later one is, having learnt for longer.
+        Of equal scores the later one is, having learnt for longer.
         """
-        return side != self.best_side or score >= self.best_score
+        return score >= self.best_score
 
     def after_validation(self, score: float, side: int) -> "TrainingState":
-        """The state after a validation that was due, with the sums started anew."""
-        at_side = self._at(side)
-        gained = score > at_side.due_score
+        """The state after a validation that was due, with the sums started anew.
+
+        A new image side starts worse than the last one ended, so patience counts anew.
+        """
+        before = self.due_score if side == self.due_side else -math.inf
         return replace(
-            at_side,
-            best_score=max(at_side.best_score, score),
-            due_score=max(at_side.due_score, score),
-            validations_since_gain=0 if gained else self.validations_since_gain + 1,
+            self,
+            best_score=max(self.best_score, score),
+            due_score=max(before, score),
+            due_side=side,
+            validations_since_gain=0 if score > before else self.validations_since_gain + 1,
             loss_sums={},
             steps_summed=0,
         )
 
-    def after_extra_validation(self, score: float, side: int) -> "TrainingState":
+    def after_extra_validation(self, score: float) -> "TrainingState":
         """The state after a validation that was not due: only the best model may be another.
 
         So a run that is stopped and resumed, however often, has the patience of one that is not.
         """
-        at_side = self._at(side)
-        return replace(at_side, best_score=max(at_side.best_score, score))
-
-    def _at(self, side: int) -> "TrainingState":
-        """The same state with no scores yet if those that it has are of another side."""
-        if side == self.best_side:
-            return self
-        return replace(self, best_score=-math.inf, due_score=-math.inf, best_side=side)
+        return replace(self, best_score=max(self.best_score, score))
 
 
 def write_state(folder: Path, state: TrainingState, learner: Learner) -> None:
@@ -169,6 +165,10 @@ def _read_progress(folder: Path) -> tuple[TrainingState, str]:
     try:
         content = json.loads((folder / "state.json").read_text())
         weights = str(content.pop("weights"))
+        if "due_side" not in content:
+            # Earlier states hold scores of masks on the grid of a stage, which do not compare.
+            for name in ("best_side", "best_score", "due_score"):
+                content.pop(name, None)
         return TrainingState(**content), weights
     except OSError as cause:
         raise TrainingError(f"nothing to resume in {folder}; start without --resume") from cause

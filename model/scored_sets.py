@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from dicom_io.errors import TrainingError
 from model.copies import copies_between
-from model.image_table import ImageTable
+from model.image_table import TABLE_SIDE, ImageTable
 from model.table_grid import Domain
 
 
@@ -18,8 +18,8 @@ class ScoredSet:
         domain: what the set stands for in the table.
         table: the exports that hold the films.
         rows: of the table, those that are scored.
-        sha256: of the films' pixels, masks and labels, and of what the exports say of every film of
-            the table, on which trivial features are judged.
+        sha256: of the films' pixels, masks and labels, of the grid that masks are scored on, and of
+            what the exports say of every film of the table, on which trivial features are judged.
     """
 
     domain: Domain
@@ -99,6 +99,7 @@ def _films(table: ImageTable, split: str | None, most: int | None) -> tuple[int,
 def _hash(table: ImageTable, rows: Sequence[int]) -> str:
     """See ``ScoredSet``; a folder that was moved makes no difference."""
     digest = hashlib.sha256(table.content_hash(rows).encode())
+    digest.update(f"masks scored at {TABLE_SIDE} px".encode())
     for record in table.records:
         digest.update(repr(replace(record, path="", mask_paths=())).encode())
     return digest.hexdigest()

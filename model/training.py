@@ -253,7 +253,7 @@ def validate_and_keep(
     if writer is not None:
         score = _score_and_keep(run, learner, state, writer, side)
     score = largest_of(score, run.ranks, run.device)
-    return (state.after_validation if is_due else state.after_extra_validation)(score, side)
+    return state.after_validation(score, side) if is_due else state.after_extra_validation(score)
 
 
 def _score_and_keep(
@@ -275,6 +275,6 @@ def _score_and_keep(
     )
     if warms_up:
         return -math.inf
-    if state.is_best(figures["score"], side):
+    if state.is_best(figures["score"]):
         keep_model(run.out, learner.teacher, run.table, run.pools, run.card, figures, side)
     return figures["score"]

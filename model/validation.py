@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.config import Tasks
-from model.image_table import ImageTable
+from model.image_table import ImageTable, lungs_on_table
 from model.metrics import MaskScores, score_classification, score_mask
 from model.mirroring import MirrorAveraged
 from model.network import MultiMixNetwork
@@ -27,7 +27,8 @@ def validate(
     """Score the held-out patients in the tasks that the run learns.
 
     Probabilities are uncalibrated here, with 0.5 as operating point, and masks are taken as the
-    network gives them, on its own grid.
+    network gives them. They are scored on the table's grid, so that the scores of a run's image
+    sides compare.
 
     Args:
         network: left in eval mode.
@@ -56,11 +57,12 @@ def validate(
 def _mask_scores(
     network: MultiMixNetwork, table: ImageTable, rows: Sequence[int], side: int
 ) -> Iterator[MaskScores]:
-    spacings = iter([table.records[row].grid_spacing_mm(side) for row in rows])
-    for images, masks in _batches(network, table, rows, side):
-        predicted = wanted_masks(network(images)).cpu() > 0
-        for predicted_1hw, reference_1hw in zip(predicted, masks > 0, strict=True):
-            yield score_mask(predicted_1hw[0].numpy(), reference_1hw[0].numpy(), next(spacings))
+    for batch, images in _batches(network, table, rows, side):
+        lungs = torch.sigmoid(wanted_masks(network(images)).float()).cpu().numpy()
+        for row, lungs_1hw in zip(batch, lungs, strict=True):
+            reference_hw = table.masks[row] > 0
+            spacing_mm = table.records[row].grid_spacing_mm
+            yield score_mask(lungs_on_table(lungs_1hw[0]), reference_hw, spacing_mm)
 
 
 def mean_mask_scores(scores: Sequence[MaskScores]) -> dict[str, float]:
@@ -98,14 +100,14 @@ def pneumonia_margins(
     """Pneumonia logit minus normal logit of some rows, (rows,); leaves eval mode on."""
     network.eval()
     batches = _batches(network, table, rows, side)
-    return np.concatenate([margins(network(images, masks=False).logits) for images, _ in batches])
+    return np.concatenate([margins(network(images, masks=False).logits) for _, images in batches])
 
 
 def _batches(
     network: MultiMixNetwork | MirrorAveraged, table: ImageTable, rows: Sequence[int], side: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images on the network's device, and masks."""
+) -> Iterator[tuple[Sequence[int], Tensor]]:
+    """Some of the rows, and their images on the network's device."""
     device = next(network.parameters()).device
     for start in range(0, len(rows), BATCH):
-        images, masks = table.tensors(rows[start : start + BATCH], side)
-        yield images.to(device), masks
+        batch = rows[start : start + BATCH]
+        yield batch, table.tensors(batch, side)[0].to(device)

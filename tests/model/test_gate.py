@@ -37,7 +37,7 @@ def film_images(count: int, first: int = 0) -> np.ndarray:
 
 def table_of(images: np.ndarray, **facts: object) -> ImageTable:
     records = tuple(record(number, **facts) for number in range(len(images)))
-    return ImageTable(records, images, np.zeros_like(images), ())
+    return ImageTable(records, images, np.zeros((len(images), 256, 256), np.uint8), ())
 
 
 def pools_of(table: ImageTable):

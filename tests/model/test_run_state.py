@@ -94,13 +94,29 @@ def test_a_steps_figures_are_averaged_over_the_steps_since_the_last_validation()
     assert state.after_validation(0.5, 128).means == {}
 
 
-def test_the_best_score_is_the_best_at_its_image_size():
+def test_the_best_model_is_the_best_of_all_image_sides_and_of_equals_the_later():
     first = TrainingState().after_validation(0.9, 128)
-    assert first.is_best(0.9, 128)
-    assert not first.is_best(0.8, 128)
-    assert first.is_best(0.5, 256), "the first model of a new size replaces a smaller size's"
+    assert first.is_best(0.9)
+    assert not first.is_best(0.8)
     larger = first.after_validation(0.5, 256)
-    assert (larger.best_score, larger.best_side) == (0.5, 256)
+    assert not larger.is_best(0.8), "a worse model of more pixels does not replace a better one"
+    assert larger.is_best(0.91)
+
+
+def test_patience_counts_anew_at_a_new_image_side():
+    state = TrainingState().after_validation(0.9, 128).after_validation(0.8, 128)
+    larger = state.after_validation(0.5, 256)
+    assert larger.validations_since_gain == 0
+    assert larger.after_validation(0.6, 256).validations_since_gain == 0
+    assert larger.after_validation(0.4, 256).validations_since_gain == 1
+
+
+def test_scores_of_a_state_from_before_all_sides_were_scored_on_one_grid_do_not_count(tmp_path):
+    write_state(tmp_path, TrainingState(step=500, best_score=0.95, due_score=0.95), learner())
+    content = json.loads((tmp_path / "state.json").read_text())
+    del content["due_side"]
+    (tmp_path / "state.json").write_text(json.dumps(content | {"best_side": 128}))
+    assert read_state(tmp_path, learner()).is_best(0.9)
 
 
 def test_validations_without_a_gain_are_counted():
@@ -115,11 +131,8 @@ def test_validations_without_a_gain_are_counted():
 def test_a_validation_that_is_not_due_decides_about_the_model_alone():
     state = TrainingState().after_step({"ce": 1.0}, 1.0).after_validation(0.5, 32)
     state = state.after_validation(0.4, 32).after_step({"ce": 2.0}, 2.0)
-    assert state.after_extra_validation(0.5, 32) == state
-    better = state.after_extra_validation(0.7, 32)
+    assert state.after_extra_validation(0.5) == state
+    better = state.after_extra_validation(0.7)
     assert better == replace(state, best_score=0.7)
-    assert not better.is_best(0.6, 32)
+    assert not better.is_best(0.6)
     assert better.after_validation(0.6, 32).validations_since_gain == 0
-    larger = state.after_extra_validation(0.1, 48)
-    assert larger.is_best(0.1, 48)
-    assert larger.after_validation(0.1, 48).validations_since_gain == 0

@@ -1,4 +1,4 @@
-"""Who may open an association: AE titles, networks and limits."""
+"""Who may open an association: AE titles, networks, certificates and limits."""
 
 import ipaddress
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ class AssociationFacts:
         called_ae_title: whom the peer wants to reach.
         peer_address: IP address of the peer.
         started: when it was requested, in UTC.
+        certified_names: names that its TLS certificate proves, in lower case; empty without TLS.
     """
 
     association_uid: str
@@ -28,6 +29,7 @@ class AssociationFacts:
     called_ae_title: str
     peer_address: str
     started: datetime
+    certified_names: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,15 @@ class AllowedPeer:
         networks: addresses or networks (CIDR) it may come from; empty for any.
         maximum_associations: associations at a time; None for no limit of its own.
         may_send: whether it may send instances; else it may only verify and report commitment.
+        certified_name: name that its certificate must prove; None for any that we trust. Without
+            it every peer of a trusted authority may call itself by this AE title.
     """
 
     ae_title: str | None
     networks: tuple[str, ...] = ()
     maximum_associations: int | None = None
     may_send: bool = True
+    certified_name: str | None = None
 
     def __post_init__(self) -> None:
         for network in self.networks:
@@ -69,6 +74,10 @@ class AllowedPeer:
         source = mapped if mapped is not None else source
         return any(source in ipaddress.ip_network(network) for network in self.networks)
 
+    def is_certified_by(self, names: frozenset[str]) -> bool:
+        """Whether a certificate that proves these names is the peer's."""
+        return self.certified_name is None or self.certified_name.lower() in names
+
 
 class Refusal(Enum):
     """Why an association is refused; the value is what the log and the operator read."""
@@ -76,6 +85,7 @@ class Refusal(Enum):
     CALLED_AE_TITLE = "called AE title is not ours"
     UNKNOWN_CALLING = "calling AE title is not on the list of allowed peers"
     WRONG_NETWORK = "the peer is allowed, but not from this address"
+    WRONG_CERTIFICATE = "the peer is allowed, but not with this certificate"
     TOO_MANY = "too many associations are open"
     TOO_MANY_OF_PEER = "the peer has too many associations open"
     LOW_DISK = "free disk space is below the low-water mark"
@@ -101,6 +111,7 @@ _REJECT: Final = {
     Refusal.CALLED_AE_TITLE: (_PERMANENT, _BY_USER, 7),
     Refusal.UNKNOWN_CALLING: (_PERMANENT, _BY_USER, 3),
     Refusal.WRONG_NETWORK: (_PERMANENT, _BY_USER, 3),
+    Refusal.WRONG_CERTIFICATE: (_PERMANENT, _BY_USER, 3),
     Refusal.TOO_MANY: (_TRANSIENT, _BY_PRESENTATION, 2),
     Refusal.TOO_MANY_OF_PEER: (_TRANSIENT, _BY_PRESENTATION, 2),
     Refusal.LOW_DISK: (_TRANSIENT, _BY_PRESENTATION, 2),
@@ -132,8 +143,8 @@ class AccessPolicy:
 
 def peer_of(policy: AccessPolicy, facts: AssociationFacts) -> AllowedPeer | None:
     """The entry of the list that an association falls under; None if there is none."""
-    for peer in policy.allowed_calling:
-        if peer.is_called(facts.calling_ae_title) and peer.may_come_from(facts.peer_address):
+    for peer in _by_name_and_address(policy, facts):
+        if peer.is_certified_by(facts.certified_names):
             return peer
     return None
 
@@ -159,8 +170,7 @@ def refusal_of(
         return Refusal.CALLED_AE_TITLE
     peer = peer_of(policy, facts)
     if policy.allowed_calling and peer is None:
-        named = any(entry.is_called(facts.calling_ae_title) for entry in policy.allowed_calling)
-        return Refusal.WRONG_NETWORK if named else Refusal.UNKNOWN_CALLING
+        return _unlisted(policy, facts)
     if len(open_now) >= policy.maximum_associations:
         return Refusal.TOO_MANY
     limit = peer.maximum_associations if peer is not None else None
@@ -170,6 +180,22 @@ def refusal_of(
         if of_peer >= limit:
             return Refusal.TOO_MANY_OF_PEER
     return None if disk_has_room else Refusal.LOW_DISK
+
+
+def _unlisted(policy: AccessPolicy, facts: AssociationFacts) -> Refusal:
+    """What keeps an association off the list that falls under none of its entries."""
+    if _by_name_and_address(policy, facts):
+        return Refusal.WRONG_CERTIFICATE
+    named = any(entry.is_called(facts.calling_ae_title) for entry in policy.allowed_calling)
+    return Refusal.WRONG_NETWORK if named else Refusal.UNKNOWN_CALLING
+
+
+def _by_name_and_address(policy: AccessPolicy, facts: AssociationFacts) -> list[AllowedPeer]:
+    return [
+        peer
+        for peer in policy.allowed_calling
+        if peer.is_called(facts.calling_ae_title) and peer.may_come_from(facts.peer_address)
+    ]
 
 
 def may_come_from(policy: AccessPolicy, address: str) -> bool:

@@ -37,7 +37,7 @@ from dicom_io.intake import Intake, ReceivedInstance
 from dicom_io.listener_configuration import ListenerConfiguration
 from dicom_io.storage import InstanceStore
 from dicom_io.storage_service import SUCCESS, StorageService
-from dicom_io.tls import ReloadingContext, TlsFiles, acceptor_context
+from dicom_io.tls import ReloadingContext, TlsFiles, acceptor_context, certified_names
 from dicom_io.transfer_syntaxes import CHEST_STORAGE_CLASSES
 
 __all__ = [
@@ -171,7 +171,7 @@ class Listener:
             self._entity, connection, first_pdu, self._entity.supported_contexts, self._limits
         )
         silence_pynetdicom(association)
-        association.bind(evt.EVT_REQUESTED, self._on_requested)
+        association.bind(evt.EVT_REQUESTED, self._on_requested, [certified_names(connection)])
         association.bind(evt.EVT_C_ECHO, _on_c_echo)
         association.bind(evt.EVT_C_STORE, self._on_c_store)
         if self._commitment is not None:
@@ -179,10 +179,10 @@ class Listener:
             association.bind(evt.EVT_N_EVENT_REPORT, self._on_n_event_report)
         return association
 
-    def _on_requested(self, event: evt.Event) -> None:
+    def _on_requested(self, event: evt.Event, names: frozenset[str]) -> None:
         """Accept or refuse; an exception here would let pynetdicom accept, so none may leave."""
         association = event.assoc
-        facts = _facts_of(association)
+        facts = _facts_of(association, names)
         try:
             refusal = self._admit(association, facts)
         except Exception as cause:  # noqa: BLE001 - whatever is broken, the peer shall come back later
@@ -273,7 +273,7 @@ class Listener:
             _LOG.error("what became of an association was not recorded: %s", type(cause).__name__)
 
 
-def _facts_of(association: Association) -> AssociationFacts:
+def _facts_of(association: Association, names: frozenset[str]) -> AssociationFacts:
     request = cast(A_ASSOCIATE, association.requestor.primitive)
     return AssociationFacts(
         association_uid=str(uuid.uuid4()),
@@ -281,6 +281,7 @@ def _facts_of(association: Association) -> AssociationFacts:
         called_ae_title=printable_ae_title(request.called_ae_title),
         peer_address=str(association.requestor.address),
         started=datetime.now(UTC),
+        certified_names=names,
     )
 
 

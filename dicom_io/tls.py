@@ -1,11 +1,12 @@
 """TLS for associations: the BCP 195 profile (PS3.15 B.12), with both sides identified."""
 
+import socket
 import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from dicom_io.errors import SettingsError
 
@@ -84,6 +85,23 @@ class ReloadingContext:
                     # Half of a renewal may be on the disk; the next connection looks again.
                     return self._context
             return self._context
+
+
+def certified_names(connection: socket.socket) -> frozenset[str]:
+    """The names that a peer has proved in its TLS handshake.
+
+    Returns:
+        DNS names of the subject alternative name and the common name of the subject, in lower case,
+        as they stand in the certificate: a wildcard names no peer. Empty without TLS.
+    """
+    certificate = connection.getpeercert() if isinstance(connection, ssl.SSLSocket) else None
+    if not certificate:
+        return frozenset()
+    alternatives = cast(tuple[tuple[str, str], ...], certificate.get("subjectAltName", ()))
+    subject = cast(tuple[tuple[tuple[str, str], ...], ...], certificate.get("subject", ()))
+    names = [value for kind, value in alternatives if kind == "DNS"]
+    names += [value for part in subject for kind, value in part if kind == "commonName"]
+    return frozenset(name.lower() for name in names)
 
 
 def _completed(context: ssl.SSLContext, files: TlsFiles) -> ssl.SSLContext:

@@ -33,6 +33,7 @@ _ALLOWED_PEER: Final = re.compile(
     r"(?:\s+(?P<rights>send|receive|send\+receive|receive\+send))?"
     r"(?:\s+max=(?P<maximum_associations>[0-9]{1,6}))?"
     r"(?:\s+port=(?P<port>[0-9]{1,5}))?"
+    r"(?:\s+certificate=(?P<certified_name>\S+))?"
 )
 ANYONE: Final = "*"
 
@@ -155,8 +156,8 @@ class AllowedPeer(BaseModel):
     """A remote AE that may call this node.
 
     Written ``AE_TITLE@ADDRESS`` or ``AE_TITLE@NETWORK/BITS``, and after it, in this order, what it
-    may (``send``, ``receive``, ``send+receive``), ``max=`` and ``port=``. ``*`` stands for any AE
-    title or any address.
+    may (``send``, ``receive``, ``send+receive``), ``max=``, ``port=`` and ``certificate=``. ``*``
+    stands for any AE title or any address.
 
     Attributes:
         ae_title: its calling AE title, or ``*``.
@@ -166,6 +167,8 @@ class AllowedPeer(BaseModel):
         maximum_associations: associations that it may have open at a time; None is the node's rule.
         port: where it takes reports of storage commitment; None: in its own association only, or
             where a target of the same AE title listens.
+        certified_name: DNS name or common name that its TLS certificate must prove; None for every
+            certificate of a trusted authority.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -176,6 +179,7 @@ class AllowedPeer(BaseModel):
     may_receive: bool = False
     maximum_associations: int | None = Field(default=None, ge=1)
     port: int | None = Field(default=None, ge=1, le=65535)
+    certified_name: str | None = Field(default=None, min_length=1, max_length=253)
 
     @model_validator(mode="before")
     @classmethod
@@ -223,7 +227,8 @@ class AllowedPeer(BaseModel):
         rights = [word for word, right in self._rights() if right]
         limit = f" max={self.maximum_associations}" if self.maximum_associations else ""
         port = f" port={self.port}" if self.port else ""
-        return f"{self.ae_title}@{self.network} {'+'.join(rights)}{limit}{port}"
+        certificate = f" certificate={self.certified_name}" if self.certified_name else ""
+        return f"{self.ae_title}@{self.network} {'+'.join(rights)}{limit}{port}{certificate}"
 
     def _rights(self) -> tuple[tuple[str, bool], ...]:
         return (("send", self.may_send), ("receive", self.may_receive))

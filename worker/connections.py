@@ -128,6 +128,7 @@ def _entry_of(peer: addresses.AllowedPeer) -> AllowedPeer:
         () if peer.network == ANYONE else (peer.network,),
         peer.maximum_associations,
         peer.may_send,
+        peer.certified_name,
     )
 
 

@@ -76,6 +76,12 @@ def _tls(settings: "Settings") -> Iterator[str]:
     missing = [name for name in names if getattr(settings, name) is None]
     if missing and len(missing) < len(names):
         yield f"{', '.join(missing)} must be set too: TLS needs {', '.join(names)}"
+    for peer in settings.allowed_peers if missing else ():
+        if peer.certified_name is not None:
+            yield (
+                f"allowed_peers: certificate= of {peer.ae_title} needs {', '.join(missing)}: "
+                "without TLS no peer shows a certificate"
+            )
     for target in settings.targets:
         if target.tls is None:
             continue

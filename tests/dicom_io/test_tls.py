@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from dicom_io.access_control import AllowedPeer, Refusal
 from dicom_io.errors import AssociationFailed, SettingsError
 from dicom_io.listener import Listener
 from dicom_io.sender import Disposition, RemoteAE, echo, send
@@ -86,6 +87,38 @@ def test_our_sender_refuses_a_peer_whose_certificate_names_another_host(listen, 
         modality.certificate, modality.private_key, modality.trusted, check_peer_name=False
     )
     echo(remote(elsewhere, unchecked))
+
+
+@pytest.mark.parametrize(
+    ("certified_name", "other", "is_let_in"),
+    [
+        ("Bound", (), True),  # the common name; case makes no difference
+        ("ct1.hospital.example", (), True),  # the alternative name
+        ("ct2.hospital.example", (), False),
+        ("ct2.hospital.example", (AllowedPeer("MULTIMIX", may_send=False),), True),
+        ("*.hospital.example", (), False),
+        ("127.0.0.1", (), False),  # addresses are what networks are for
+    ],
+)
+def test_a_peer_that_is_bound_to_a_certificate_calls_with_no_other(
+    listen, intake, hospital, node, certified_name, other, is_let_in
+):
+    bound = AllowedPeer("MULTIMIX", ("127.0.0.1",), certified_name=certified_name)
+    listener = listen(node, allowed_calling=(bound, *other))
+    peer = hospital.issue("bound", host="127.0.0.1,DNS:ct1.hospital.example")
+    if is_let_in:
+        echo(remote(listener, peer))
+    else:
+        with pytest.raises(AssociationFailed):
+            echo(remote(listener, peer))
+        assert intake.wait_for("refused") == [Refusal.WRONG_CERTIFICATE]
+
+
+def test_without_tls_nobody_is_let_in_who_is_bound_to_a_certificate(listen, intake):
+    listener = listen(allowed_calling=(AllowedPeer("MULTIMIX", certified_name="modality"),))
+    with pytest.raises(AssociationFailed):
+        echo(remote(listener, None))
+    assert intake.wait_for("refused") == [Refusal.WRONG_CERTIFICATE]
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

@@ -17,7 +17,7 @@ TLS = TlsFiles(Path("/c.pem"), Path("/k.pem"), Path("/ca.pem"))
 
 def test_the_listener_gets_every_limit_of_the_settings() -> None:
     settings = Settings(
-        allowed_peers="CT1@10.0.0.0/24 max=3, PACS@10.0.0.9 receive, *@*",
+        allowed_peers="CT1@10.0.0.0/24 max=3, PACS@10.0.0.9 receive certificate=pacs.example, *@*",
         maximum_associations=9,
         maximum_associations_per_peer=5,
         maximum_half_open_per_address=7,
@@ -31,7 +31,7 @@ def test_the_listener_gets_every_limit_of_the_settings() -> None:
     configuration = listener_configuration(settings)
     assert configuration.allowed_calling == (
         AllowedPeer("CT1", ("10.0.0.0/24",), 3),
-        AllowedPeer("PACS", ("10.0.0.9/32",), may_send=False),
+        AllowedPeer("PACS", ("10.0.0.9/32",), may_send=False, certified_name="pacs.example"),
         AllowedPeer(None),
     )
     assert configuration.require_called_ae_title

@@ -87,6 +87,20 @@ def test_peers_are_written_with_their_rights(monkeypatch: pytest.MonkeyPatch) ->
     assert again.allowed_peers == peers
 
 
+def test_a_peer_may_be_bound_to_its_certificate_where_there_is_tls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    files = {f"tls_{name}": f"{name}.pem" for name in ("certificate", "private_key", "trusted")}
+    written = "CT1@10.0.0.0/24 send max=4 certificate=ct1.hospital.example"
+    peers = setting(monkeypatch, allowed_peers=written, **files).allowed_peers
+    assert peers[0].certified_name == "ct1.hospital.example"
+    assert setting(monkeypatch, allowed_peers=str(peers[0]), **files).allowed_peers == peers
+    for name in files:
+        monkeypatch.delenv(f"MULTIMIX_{name.upper()}")
+    with pytest.raises(SettingsError, match="certificate= of CT1 needs tls_certificate"):
+        setting(monkeypatch, allowed_peers=written)
+
+
 def test_targets_are_written_with_tls_and_commitment(monkeypatch: pytest.MonkeyPatch) -> None:
     files = {f"tls_{name}": f"{name}.pem" for name in ("certificate", "private_key", "trusted")}
     written = "A@h:1 tls, B@h:2 sr commit tls, C=MY PACS@h:3 commit"

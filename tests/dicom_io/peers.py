@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 from pydicom import Dataset
@@ -24,10 +25,17 @@ from dicom_io.access_control import AssociationFacts, Refusal
 from dicom_io.intake import ReceivedInstance
 from dicom_io.listener import Listener
 from dicom_io.part10 import encode_dataset
+from dicom_io.remote import RemoteAE
 from dicom_io.storage_commitment import PUSH_MODEL, PUSH_MODEL_INSTANCE, REQUEST_COMMITMENT
 
 DX = DigitalXRayImageStorageForPresentation
 Answer = Callable[[evt.Event], int | Dataset]
+
+
+def remote(port: int, **settings: Any) -> RemoteAE:
+    """A peer on this machine as the sender knows it, with a short patience."""
+    patience = {"connection_timeout_seconds": 5, "association_timeout_seconds": 5}
+    return RemoteAE("PACS", "127.0.0.1", port, **patience | settings)
 
 
 def radiograph(

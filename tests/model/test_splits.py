@@ -28,14 +28,19 @@ def pools_of(rows, *, labels=None, masks=None, share=0.2, seed=0):
     return divide(rows, labels=labels, masks=masks, validation_share=share, seed=seed)
 
 
-def test_no_patient_is_both_learnt_from_and_held_out():
-    rows = records()
-    pools = pools_of(rows)
-    held_out = {rows[row].patient for row in pools.validation}
-    learnt = {rows[row].patient for row in pools.unlabelled}
+def require_one_side(pools, whose):
+    """Some are held out, some learnt from, and nobody is both."""
+    held_out = {whose[row] for row in pools.validation}
+    learnt = {whose[row] for row in pools.unlabelled}
     assert held_out
     assert learnt
     assert not held_out & learnt
+
+
+def test_no_patient_is_both_learnt_from_and_held_out():
+    rows = records()
+    pools = pools_of(rows)
+    require_one_side(pools, [row.patient for row in rows])
     assert {*pools.labelled, *pools.masked} <= set(pools.unlabelled)
     assert not set(pools.unlabelled) & set(pools.validation)
 
@@ -49,12 +54,7 @@ def test_about_the_asked_share_of_patients_is_held_out():
 def test_a_patient_is_on_one_side_however_the_institution_is_spelled(seed):
     spellings = ("St. Mary", "ST MARY HOSPITAL", "")
     rows = [record(n, patient=f"p{n // 3}", source=spellings[n % 3]) for n in range(90)]
-    pools = pools_of(rows, share=0.4, seed=seed)
-    held_out = {rows[row].patient for row in pools.validation}
-    learnt = {rows[row].patient for row in pools.unlabelled}
-    assert held_out
-    assert learnt
-    assert not held_out & learnt
+    require_one_side(pools_of(rows, share=0.4, seed=seed), [row.patient for row in rows])
 
 
 def test_who_is_held_out_stays_so_whatever_is_added_under_whatever_name():
@@ -189,12 +189,7 @@ def test_a_patient_id_in_train_and_test_at_two_hospitals_is_no_error_and_not_tra
 @pytest.mark.parametrize("seed", range(3))
 def test_films_of_a_study_without_patient_id_are_on_one_side(seed):
     rows = [record(n, patient="", study_uid=f"1.{n // 3}") for n in range(90)]
-    pools = pools_of(rows, share=0.4, seed=seed)
-    held_out = {rows[row].study_uid for row in pools.validation}
-    learnt = {rows[row].study_uid for row in pools.unlabelled}
-    assert held_out
-    assert learnt
-    assert not held_out & learnt
+    require_one_side(pools_of(rows, share=0.4, seed=seed), [row.study_uid for row in rows])
 
 
 def test_a_study_without_patient_id_in_two_splits_is_an_error():

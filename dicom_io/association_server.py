@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from pynetdicom.association import Association
 
-from dicom_io.bounded_association import abort_association, receive_exactly
+from dicom_io.bounded_association import abort_association, forget_messages, receive_exactly
 
 _LOG = logging.getLogger(__name__)
 
@@ -186,6 +186,7 @@ class AssociationServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
                 association.join()
             association.dul.join(_LAST_WORDS_SECONDS)
         finally:
+            forget_messages(association)
             try:
                 self._association_ended(association)
             finally:

@@ -5,12 +5,12 @@ nobody reads. Here every one of them has a limit, and a PDU that began must end 
 """
 
 import logging
+import queue
 import socket
 import threading
 import time
 from copy import deepcopy
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Final
 
 from pynetdicom.ae import ApplicationEntity
@@ -21,6 +21,7 @@ from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
+from dicom_io.bounded_buffer import BoundedBuffer, SharedBytes
 from dicom_io.quiet_provider import QuietProvider
 
 _LOG = logging.getLogger(__name__)
@@ -42,34 +43,13 @@ class AssociationLimits:
         maximum_object_bytes: longest encoded dataset that is kept in memory.
         maximum_pdu_bytes: longest PDU that is read.
         network_timeout_seconds: longest silence inside a PDU.
+        datasets: what it may keep in memory together with all other associations.
     """
 
     maximum_object_bytes: int
     maximum_pdu_bytes: int
     network_timeout_seconds: float
-
-
-class BoundedBuffer(BytesIO):
-    """A buffer that takes what fits and remembers that there was more.
-
-    Args:
-        limit: bytes that it may hold; on the first byte beyond, all that it holds is dropped.
-    """
-
-    def __init__(self, limit: int) -> None:
-        super().__init__()
-        self._limit = limit
-        self.overflowed = False
-
-    def write(self, content: bytes) -> int:  # type: ignore[override]
-        """Append, or drop everything once the limit is passed; always claims success."""
-        if not self.overflowed and self.tell() + len(content) > self._limit:
-            self.overflowed = True
-            self.seek(0)
-            self.truncate()
-        if not self.overflowed:
-            super().write(content)
-        return len(content)
+    datasets: SharedBytes
 
 
 def open_association(
@@ -118,6 +98,12 @@ def abort_association(association: Association) -> None:
         association.kill()
     finally:
         cut.cancel()
+
+
+def forget_messages(association: Association) -> None:
+    """Free the memory of what came over an association that has ended."""
+    if isinstance(association.dimse, _BoundedMessages):
+        association.dimse.forget()
 
 
 def _cut_connection(association: Association) -> None:
@@ -191,6 +177,11 @@ class _BoundedMessages(DIMSEServiceProvider):
         super().__init__(association)
         self._limits = limits
 
+    def forget(self) -> None:
+        """Let go of what was received: associations refer to themselves, and stay for a while."""
+        self.message = None
+        self.msg_queue = queue.Queue()
+
     def receive_primitive(self, primitive: P_DATA) -> None:
         """Add a fragment to the message that is being received."""
         if self.message is None:
@@ -199,7 +190,9 @@ class _BoundedMessages(DIMSEServiceProvider):
                 return
             self.message = DIMSEMessage()
             self.message.encoded_command_set = BoundedBuffer(_COMMAND_SET_LIMIT)
-            self.message.data_set = BoundedBuffer(self._limits.maximum_object_bytes)
+            self.message.data_set = BoundedBuffer(
+                self._limits.maximum_object_bytes, self._limits.datasets
+            )
         if getattr(self.message.encoded_command_set, "overflowed", False):
             self.dul.event_queue.put(_INVALID_PDU)
             return

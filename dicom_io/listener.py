@@ -31,6 +31,7 @@ from dicom_io.access_control import (
 )
 from dicom_io.association_server import AssociationServer
 from dicom_io.bounded_association import AssociationLimits, open_association
+from dicom_io.bounded_buffer import SharedBytes
 from dicom_io.commitment_service import Answer, CommitmentService
 from dicom_io.errors import SettingsError
 from dicom_io.intake import Intake, ReceivedInstance
@@ -89,6 +90,7 @@ class Listener:
             maximum_object_bytes=configuration.maximum_object_bytes,
             maximum_pdu_bytes=configuration.longest_pdu_bytes,
             network_timeout_seconds=configuration.idle_timeout_seconds,
+            datasets=SharedBytes(configuration.maximum_received_bytes),
         )
         self._entity = acceptor_entity(configuration, commits=commitment is not None)
         self._accepted: dict[Association, AssociationFacts] = {}

@@ -29,6 +29,8 @@ class ListenerConfiguration:
         idle_timeout_seconds: longest silence of a peer before its association is aborted.
         maximum_association_seconds: longest association.
         maximum_object_bytes: longest encoded dataset; longer ones are refused for good.
+        maximum_received_bytes: datasets in memory at a time, of all associations together; what is
+            beyond is refused for the time being. None for no limit.
         maximum_pdu_size: PDU length offered to peers, in bytes; 0 lets them choose.
         tls: files for TLS; None listens without.
     """
@@ -45,6 +47,7 @@ class ListenerConfiguration:
     idle_timeout_seconds: float = 60.0
     maximum_association_seconds: float = 4 * 3600.0
     maximum_object_bytes: int = 512 << 20
+    maximum_received_bytes: int | None = 2048 << 20
     maximum_pdu_size: int = 0
     tls: TlsFiles | None = None
 

@@ -13,7 +13,7 @@ from pynetdicom import evt
 from pynetdicom.dimse_primitives import C_STORE
 
 from dicom_io.access_control import AssociationFacts
-from dicom_io.bounded_association import BoundedBuffer
+from dicom_io.bounded_buffer import BoundedBuffer
 from dicom_io.instance_header import InstanceIdentifiers, is_uid, read_identifiers
 from dicom_io.intake import Intake, ReceivedInstance
 from dicom_io.storage import InstanceStore
@@ -63,7 +63,9 @@ class StorageService:
         if not is_uid(sop_instance_uid) or not is_uid(sop_class_uid):
             return _status(INVALID_SOP_INSTANCE, "malformed SOP Class or Instance UID")
         buffer = request.DataSet
-        if buffer is None or (isinstance(buffer, BoundedBuffer) and buffer.overflowed):
+        if isinstance(buffer, BoundedBuffer) and buffer.found_no_room:
+            return _status(OUT_OF_RESOURCES, "too much comes at once, try again later")
+        if buffer is None or (isinstance(buffer, BoundedBuffer) and buffer.is_too_long):
             return _status(CANNOT_UNDERSTAND, "no dataset, or longer than this node takes")
         encoded = buffer.getvalue()
         identifiers = read_identifiers(encoded, str(event.context.transfer_syntax))

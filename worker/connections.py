@@ -32,6 +32,7 @@ def listener_configuration(settings: Settings) -> ListenerConfiguration:
         idle_timeout_seconds=settings.idle_timeout_seconds,
         maximum_association_seconds=settings.longest_association_seconds,
         maximum_object_bytes=settings.maximum_object_mib << 20,
+        maximum_received_bytes=settings.maximum_received_mib << 20,
         maximum_pdu_size=settings.maximum_pdu_length,
         tls=_tls_files(settings, TargetTls()) if settings.tls_certificate else None,
     )

@@ -45,6 +45,8 @@ class Settings(BaseSettings):
         maximum_half_open_per_address: connections of one address that requested no association yet.
         maximum_pdu_length: offered to peers, in bytes; 0 leaves it to them (PS3.8 D.1).
         maximum_object_mib: longest dataset that is taken, in MiB.
+        maximum_received_mib: datasets that the listener holds in memory at a time, in MiB, of all
+            associations together.
         association_timeout_seconds: time for the TLS handshake and the association request.
         idle_timeout_seconds: longest silence of a peer before its association is aborted.
         longest_association_seconds: an association that lasts longer is aborted.
@@ -108,6 +110,7 @@ class Settings(BaseSettings):
     maximum_half_open_per_address: int = Field(default=32, ge=1)
     maximum_pdu_length: int = Field(default=0, ge=0, le=1 << 27)
     maximum_object_mib: int = Field(default=512, ge=1, le=2047)
+    maximum_received_mib: int = Field(default=2048, ge=1)
     association_timeout_seconds: float = Field(default=20.0, gt=0)
     idle_timeout_seconds: float = Field(default=60.0, gt=0)
     longest_association_seconds: float = Field(default=4 * 3600.0, gt=0)

@@ -62,6 +62,8 @@ def _limits(settings: "Settings") -> Iterator[str]:
     for peer in settings.allowed_peers:
         if (peer.maximum_associations or 0) > settings.maximum_associations:
             yield f"allowed_peers: max= of {peer.ae_title} must not be above maximum_associations"
+    if settings.maximum_received_mib < settings.maximum_object_mib:
+        yield "maximum_received_mib must not be below maximum_object_mib"
     if 0 < settings.maximum_pdu_length < _SHORTEST_PDU_LENGTH:
         yield (
             f"maximum_pdu_length must be 0, which leaves it to the peers, or at least "

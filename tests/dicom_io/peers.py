@@ -18,7 +18,9 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
+from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import C_STORE, N_ACTION
+from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.transport import ThreadedAssociationServer
 
 from dicom_io.access_control import AssociationFacts, Refusal
@@ -171,14 +173,34 @@ def store_bytes(
     context_number: int = 0,
 ) -> int | None:
     """Send bytes by C-STORE as they are, under any name; the status, or None without an answer."""
-    request = C_STORE()
-    request.MessageID, request.Priority = 1, 2
-    request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = sop_class_uid, sop_instance_uid
-    request.DataSet = None if dataset is None else BytesIO(dataset)
+    request = store_request(dataset, sop_class_uid, sop_instance_uid)
     context = association.accepted_contexts[context_number]
     return status_of_answer(
         association, lambda: association.dimse.send_msg(request, context.context_id)
     )
+
+
+def store_request(
+    dataset: bytes | None, sop_class_uid: str = str(DX), sop_instance_uid: str = "2.25.1000001"
+) -> C_STORE:
+    """A C-STORE request of any bytes under any name."""
+    request = C_STORE()
+    request.MessageID, request.Priority = 1, 2
+    request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = sop_class_uid, sop_instance_uid
+    request.DataSet = None if dataset is None else BytesIO(dataset)
+    return request
+
+
+def store_all_but_the_end(association: Association, dataset: bytes) -> None:
+    """Send a C-STORE request without its last fragment; nobody waits for an answer."""
+    message = C_STORE_RQ()
+    message.primitive_to_message(store_request(dataset))
+    context = association.accepted_contexts[0]
+    *fragments, _ = message.encode_msg(context.context_id, association.acceptor.maximum_length)
+    for fragment in fragments:
+        pdu = P_DATA_TF()
+        pdu.from_primitive(fragment)
+        association.dul.socket.socket.sendall(pdu.encode())
 
 
 def action_status(association: Association, information: bytes) -> int | None:

@@ -2,6 +2,7 @@ import hashlib
 import logging
 import socket
 import threading
+from itertools import islice
 
 import pytest
 from pydicom.uid import (
@@ -23,6 +24,7 @@ from tests.dicom_io.peers import (
     association_with,
     encoded,
     radiograph,
+    store_all_but_the_end,
     store_bytes,
 )
 
@@ -198,6 +200,21 @@ def test_an_object_beyond_the_limit_is_refused_for_good_and_the_next_one_is_take
         assert store_bytes(association, encoded(large)) == 0xC000
         assert store_bytes(association, encoded(radiograph())) == SUCCESS
     assert len(intake.of_kind("stored")) == 1
+
+
+def test_what_all_send_at_once_has_a_limit_and_who_finds_no_room_may_try_again(listen, intake):
+    listener = listen(maximum_received_bytes=1_000_000, maximum_pdu_size=16384)
+    film = encoded(radiograph(side=512))
+    assert len(film) > 500_000
+    with association_with(listener) as greedy, association_with(listener) as modest:
+        store_all_but_the_end(greedy, film)
+        until_refused = islice(iter(lambda: store_bytes(modest, film), 0xA700), 200)
+        assert len(list(until_refused)) < 200, "the listener holds what the greedy one has sent"
+        assert store_bytes(modest, encoded(radiograph())) == SUCCESS, "a small one fits beside"
+        greedy.abort()
+        intake.wait_for("ended")
+        assert store_bytes(modest, film) == SUCCESS, "what an aborted association held is free"
+        assert [store_bytes(modest, film) for _ in range(4)] == [SUCCESS] * 4
 
 
 def test_a_pdu_that_announces_more_than_the_limit_ends_the_association(listen, intake):

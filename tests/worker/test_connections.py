@@ -23,6 +23,7 @@ def test_the_listener_gets_every_limit_of_the_settings() -> None:
         maximum_half_open_per_address=7,
         maximum_pdu_length=16384,
         maximum_object_mib=3,
+        maximum_received_mib=4,
         association_timeout_seconds=1,
         idle_timeout_seconds=2,
         longest_association_seconds=3,
@@ -40,6 +41,7 @@ def test_the_listener_gets_every_limit_of_the_settings() -> None:
     assert configuration.maximum_half_open_per_address == 7
     assert configuration.maximum_pdu_size == 16384
     assert configuration.maximum_object_bytes == 3 << 20
+    assert configuration.maximum_received_bytes == 4 << 20
     assert configuration.association_timeout_seconds == 1
     assert configuration.idle_timeout_seconds == 2
     assert configuration.maximum_association_seconds == 3

@@ -37,6 +37,10 @@ def setting(monkeypatch: pytest.MonkeyPatch, **values: str) -> Settings:
             "maximum_associations_per_peer must not be above",
         ),
         ({"maximum_associations": "4", "allowed_peers": "A@* max=5"}, "max= of A must not"),
+        (
+            {"maximum_object_mib": "300", "maximum_received_mib": "299"},
+            "maximum_received_mib must not be below maximum_object_mib",
+        ),
         ({"maximum_pdu_length": "100"}, "maximum_pdu_length must be 0.* or at least 4096"),
         ({"broker_port": "104", "listener_port": "104"}, "broker_port and listener_port"),
         ({"targets": "A@localhost:11112"}, "targets: A is this node itself"),

@@ -179,7 +179,7 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="share of the instances to send")
     arguments = parser.parse_args()
     receivers: dict[str, Callable[[Path, int], list[str]]] = {
-        "MultiMix listener (fsync)": our_command(0),
+        "MultiMix listener (fsync)": our_command(4 << 20),
         "MultiMix listener (fsync, 128 KiB PDU)": our_command(131072),
         "dcmtk storescp --fork": storescp_command,
     }

@@ -31,7 +31,8 @@ class ListenerConfiguration:
         maximum_object_bytes: longest encoded dataset; longer ones are refused for good.
         maximum_received_bytes: datasets in memory at a time, of all associations together; what is
             beyond is refused for the time being. None for no limit.
-        maximum_pdu_size: PDU length offered to peers, in bytes; 0 lets them choose.
+        maximum_pdu_size: PDU length offered to peers, in bytes; 0 lets them choose, and each of
+            them may hold a PDU of a whole object in memory besides.
         tls: files for TLS; None listens without.
     """
 
@@ -48,7 +49,7 @@ class ListenerConfiguration:
     maximum_association_seconds: float = 4 * 3600.0
     maximum_object_bytes: int = 512 << 20
     maximum_received_bytes: int | None = 2048 << 20
-    maximum_pdu_size: int = 0
+    maximum_pdu_size: int = 4 << 20
     tls: TlsFiles | None = None
 
     def __post_init__(self) -> None:

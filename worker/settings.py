@@ -108,7 +108,7 @@ class Settings(BaseSettings):
     maximum_associations: int = Field(default=32, ge=1, le=1000)
     maximum_associations_per_peer: int = Field(default=16, ge=1)
     maximum_half_open_per_address: int = Field(default=32, ge=1)
-    maximum_pdu_length: int = Field(default=0, ge=0, le=1 << 27)
+    maximum_pdu_length: int = Field(default=4 << 20, ge=0, le=1 << 27)
     maximum_object_mib: int = Field(default=512, ge=1, le=2047)
     maximum_received_mib: int = Field(default=2048, ge=1)
     association_timeout_seconds: float = Field(default=20.0, gt=0)

@@ -34,6 +34,7 @@ class TrainingState:
         loss_sums: each term of the loss, and what is watched beside, since the last validation.
         steps_summed: how many steps those sums hold.
         training_data_sha256: of what the run learns from; empty where it was not recorded.
+        held_out_sha256: of the films that choose the model; likewise.
         began_with: what the card says of the model whose weights the run began with, or empty.
         version: of the model on its card; empty where it was not recorded.
     """
@@ -47,6 +48,7 @@ class TrainingState:
     loss_sums: dict[str, float] = field(default_factory=dict)
     steps_summed: int = 0
     training_data_sha256: str = ""
+    held_out_sha256: str = ""
     began_with: dict[str, Any] = field(default_factory=dict)
     version: str = ""
 

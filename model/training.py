@@ -73,6 +73,11 @@ class Run:
     console: Console
     ranks: Ranks
 
+    @property
+    def held_out_sha256(self) -> str:
+        """Of the pixels, masks and labels that the model is chosen by."""
+        return self.table.content_hash(self.pools.validation)
+
 
 def train(
     table: ImageTable,
@@ -208,6 +213,7 @@ def begun(run: Run, began_with: dict[str, Any]) -> TrainingState:
         write_problems(run.out, run.table.problems)
     return TrainingState(
         training_data_sha256=run.card.training_data_sha256,
+        held_out_sha256=run.held_out_sha256,
         began_with=began_with,
         version=run.card.version,
     )
@@ -226,6 +232,11 @@ def resumed(run: Run, learner: Learner) -> TrainingState:
             "that read films in another order began it; start another run"
         )
     require_same_splits(run.out, run.table.records, run.pools)
+    if state.held_out_sha256 not in ("", run.held_out_sha256):
+        raise TrainingError(
+            f"pixels, masks or labels of the films held out of the run in {run.out} have changed, "
+            "so what it scores from here on would not compare; start another run"
+        )
     if run.ranks.is_first:
         drop_rows_after(run.out / "metrics.csv", state.step)
         write_problems(run.out, run.table.problems)

@@ -5,6 +5,7 @@ import stat
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -16,6 +17,7 @@ from model.checkpoint import read_card, read_model
 from model.config import TrainingConfig
 from model.predictor import Predictor
 from model.presets import TABLE_MODELS
+from model.splits import divide_as_configured
 from model.training import train
 from tests.model.exports import write_export
 from tests.model.films import film_table
@@ -259,3 +261,23 @@ def test_a_run_keeps_its_splits_and_goes_on_with_no_others(table, tmp_path):
     splits.write_text(splits.read_text().replace("validation", "train"))
     with pytest.raises(TrainingError, match="used otherwise"):
         run(table, short("paper", 'stages=[{"side":32,"steps":2}]'), tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("annotation", ["label", "mask"])
+def test_a_run_is_not_gone_on_with_when_what_chooses_its_model_has_changed(
+    table, tmp_path, annotation
+):
+    config = short("best", 'stages=[{"side":32,"steps":4}]')
+    run(table, config, tmp_path, minutes=0)
+    [row] = divide_as_configured(table.records, config).validation[:1]
+    records, masks = list(table.records), np.array(table.masks)
+    if annotation == "mask":
+        masks[row] = 1 - masks[row]
+    else:
+        other = {"normal": "pneumonia", "pneumonia": "normal"}[records[row].label]
+        records[row] = replace(records[row], label=other)
+    corrected = replace(table, records=tuple(records), masks=masks)
+    with pytest.raises(TrainingError, match=r"held out of the run .* have changed"):
+        run(corrected, config, tmp_path, resume=True)
+    run(table, config, tmp_path, resume=True)
+    assert steps_done(tmp_path) == 4

@@ -2,6 +2,7 @@
 
 import threading
 import weakref
+from collections import deque
 from io import BytesIO
 
 
@@ -16,25 +17,32 @@ class SharedBytes:
         self._limit = limit
         self._held = 0
         self._lock = threading.Lock()
+        # The garbage collector gives back in the middle of anything, also of what holds the lock.
+        self._given_back: deque[int] = deque()
 
     @property
     def held(self) -> int:
         """How many bytes are held now."""
         with self._lock:
+            self._settle()
             return self._held
 
     def take(self, count: int) -> bool:
         """Hold so many bytes more; False, and nothing more is held, where they do not fit."""
         with self._lock:
+            self._settle()
             if self._limit is not None and self._held + count > self._limit:
                 return False
             self._held += count
             return True
 
     def give_back(self, count: int) -> None:
-        """Hold so many bytes less."""
-        with self._lock:
-            self._held -= count
+        """Hold so many bytes less; never waits."""
+        self._given_back.append(count)
+
+    def _settle(self) -> None:
+        while self._given_back:
+            self._held -= self._given_back.popleft()
 
 
 class BoundedBuffer(BytesIO):

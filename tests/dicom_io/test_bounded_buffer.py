@@ -1,6 +1,7 @@
 """No object, and not all of them together, takes more memory than it may."""
 
 import gc
+import threading
 
 import pytest
 
@@ -51,6 +52,21 @@ def test_room_is_free_again_when_nobody_refers_to_the_object(content):
     assert shared.held == 0
     assert shared.take(4)
     assert not shared.take(1)
+
+
+def test_room_that_is_given_back_while_another_takes_some_is_not_lost():
+    shared = SharedBytes(8_000)
+
+    def fill_and_drop():
+        for _ in range(500):
+            BoundedBuffer(1_000, shared).write(bytes(1_000))
+
+    threads = [threading.Thread(target=fill_and_drop) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert shared.held == 0
 
 
 def test_without_a_shared_limit_only_the_objects_own_counts():

@@ -7,6 +7,7 @@ import numpy as np
 from scipy import stats
 
 from model.config import TrainingConfig
+from model.image_table import TABLE_SIDE
 from model.presets import PAPER
 from model.reproduction_results import Grid
 from model.table_grid import Cell, Domain, paper_figures
@@ -195,8 +196,9 @@ def how_answers_are_taken(grid: Grid) -> Iterator[str]:
         )
     if any(cell.tasks.segment for cell in grid.cells):
         yield (
-            "Masks are scored after specks are removed and holes are filled, also with the preset "
-            "`paper`; the paper tells of no such step."
+            f"Masks are scored at {TABLE_SIDE} x {TABLE_SIDE}, as the paper's are, whatever side "
+            "the network reads, and after specks are removed and holes are filled, also with the "
+            "preset `paper`; the paper tells of no such step."
         )
     yield (
         "Of each run the checkpoint is scored that did best by Dice and AUROC on the patients held "

@@ -160,6 +160,7 @@ def test_what_a_budget_does_not_count_and_what_is_done_to_answers_is_said():
     assert "specks" not in text
     text = page(replace(result("unet", 1), held_out_labels=40))
     assert "also with the preset `paper`" in line(text, "specks are removed")
+    assert "at 256 x 256" in line(text, "specks are removed")
     assert "Platt" not in text
 
 

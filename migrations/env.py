@@ -5,10 +5,11 @@ from typing import Any, Literal
 from alembic import context
 
 import worker.audit_tables
-import worker.commitment_tables  # noqa: F401 - both enter their tables into the metadata
+import worker.commitment_tables
+import worker.tables  # noqa: F401 - all of them enter their tables into the metadata
+from worker.columns import Table, UtcDateTime
 from worker.database import Database
 from worker.settings_loading import load_settings
-from worker.tables import Table, UtcDateTime
 
 
 def database_url() -> str:

@@ -8,7 +8,7 @@ latecomers.
 from sqlalchemy import BigInteger, Integer, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from worker.tables import Table
+from worker.columns import Table
 
 _BIG_KEY = BigInteger().with_variant(Integer, "sqlite")
 

@@ -29,11 +29,12 @@ from dicom_io.storage_commitment import (
 )
 from worker.backoff import Backoff
 from worker.clock import utc_now
+from worker.columns import REASON_LENGTH
 from worker.commitment_answers import enter_report
 from worker.commitment_tables import CommitmentQuestion
 from worker.database import Database, insert_if_absent
 from worker.events import EventKind, record
-from worker.tables import REASON_LENGTH, Instance, Result
+from worker.tables import Instance, Result
 
 _LOG = logging.getLogger(__name__)
 _MOST_QUESTIONS: Final = 200

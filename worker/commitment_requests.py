@@ -19,11 +19,12 @@ from dicom_io.remote import RemoteAE
 from dicom_io.storage_commitment import CommitmentRequest, CommitmentResult, InstanceReference
 from worker.backoff import Backoff
 from worker.clock import utc_now
+from worker.columns import REASON_LENGTH
 from worker.commitment_answers import enter_answer
 from worker.commitment_tables import CommitmentRequest as RequestRow
 from worker.database import Database
 from worker.settling import settle_study
-from worker.tables import REASON_LENGTH, Delivery, DeliveryState, Peer, Result
+from worker.tables import Delivery, DeliveryState, Peer, Result
 
 _LOG = logging.getLogger(__name__)
 _MOST_INSTANCES: Final = 500

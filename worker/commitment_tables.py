@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import JSON, ForeignKey, Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from worker.tables import UID_LENGTH, Table
+from worker.columns import UID_LENGTH, Table
 
 
 class CommitmentQuestion(Table):

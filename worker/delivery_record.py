@@ -16,11 +16,12 @@ from dicom_io.delivery_status import Disposition
 from dicom_io.errors import AssociationFailed, MultiMixError, StorageError
 from dicom_io.sender import SendOutcome
 from worker.backoff import Patience
+from worker.columns import REASON_LENGTH
 from worker.dispatching import call_for_substitute
 from worker.events import EventKind, record
 from worker.intake_rows import lock_study
 from worker.settling import settle_study
-from worker.tables import REASON_LENGTH, UNSETTLED, Delivery, DeliveryState, Peer
+from worker.tables import UNSETTLED, Delivery, DeliveryState, Peer
 
 _LOG = logging.getLogger(__name__)
 

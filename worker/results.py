@@ -12,9 +12,9 @@ from sqlalchemy.orm import Session, aliased
 from dicom_io.findings import Findings
 from dicom_io.storage import StoredInstance
 from dicom_io.uids import ResultKind
+from worker.columns import REASON_LENGTH
 from worker.database import insert_if_absent
 from worker.tables import (
-    REASON_LENGTH,
     Delivery,
     DeliveryState,
     Inference,

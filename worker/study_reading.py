@@ -24,6 +24,7 @@ from dicom_io.uids import ResultKind
 from worker.after_reading import finish, hand_back, hand_back_failed, wait_for_room
 from worker.backoff import Backoff
 from worker.clock import utc_now
+from worker.columns import REASON_LENGTH
 from worker.database import Database
 from worker.dispatching import kinds_to_make
 from worker.events import EventKind, record
@@ -39,7 +40,7 @@ from worker.results import (
     unsettled_instances,
 )
 from worker.study_steps import StudyLease, change_under_lease, claim, renew
-from worker.tables import REASON_LENGTH, Inference, InferenceState, Instance, Model
+from worker.tables import Inference, InferenceState, Instance, Model
 
 _LOG = logging.getLogger(__name__)
 

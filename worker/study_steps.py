@@ -9,9 +9,10 @@ from typing import Any
 from sqlalchemy import CursorResult, or_, update
 from sqlalchemy.orm import Session
 
+from worker.columns import REASON_LENGTH
 from worker.events import EventKind, record
 from worker.studies import Step, StudyState, require_drawn
-from worker.tables import REASON_LENGTH, Study
+from worker.tables import Study
 
 FINAL_STATES = frozenset({StudyState.DONE, StudyState.FAILED, StudyState.REJECTED})
 

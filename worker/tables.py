@@ -3,55 +3,25 @@
 No column of patient data: UIDs, hashes, paths, numbers, states. Times are time-zone aware UTC.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import Enum
 from typing import Any
 
 from sqlalchemy import (
-    JSON,
     BigInteger,
-    DateTime,
-    Dialect,
     ForeignKey,
     Index,
     Integer,
-    MetaData,
     String,
     UniqueConstraint,
     false,
 )
-from sqlalchemy import Enum as EnumColumn
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from dicom_io.findings import Verdict
 from dicom_io.uids import ResultKind
+from worker.columns import REASON_LENGTH, UID_LENGTH, Table, enum_column
 from worker.studies import StudyState
-
-UID_LENGTH = 64
-REASON_LENGTH = 500
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """A point in time. SQLite keeps no time zone, so it is UTC there and aware again when read."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuse naive times; give SQLite UTC without zone."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("a time without time zone must not reach the database")
-        utc = value.astimezone(UTC)
-        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Give every time its zone."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 class DeliveryState(Enum):
@@ -86,34 +56,6 @@ class InferenceState(Enum):
     FAILED = "failed"
 
 
-def _enum(kind: type[Enum]) -> EnumColumn:
-    """A column of an enum's values as text, so that new ones need no change of a database type."""
-    return EnumColumn(
-        kind,
-        native_enum=False,
-        create_constraint=False,
-        length=32,
-        values_callable=lambda members: [member.value for member in members],
-    )
-
-
-class Table(DeclarativeBase):
-    """What all tables share: names for their constraints and columns of UTC times."""
-
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it from the class
-        datetime: UtcDateTime,
-        dict[str, Any]: JSON,
-    }
-
-
 class Study(Table):
     """One study. An object that belongs to no study has a row of its own, without study UID.
 
@@ -141,7 +83,7 @@ class Study(Table):
 
     study_key: Mapped[int] = mapped_column(primary_key=True)
     study_uid: Mapped[str | None] = mapped_column(String(UID_LENGTH), unique=True)
-    state: Mapped[StudyState] = mapped_column(_enum(StudyState))
+    state: Mapped[StudyState] = mapped_column(enum_column(StudyState))
     revision: Mapped[int] = mapped_column(default=1)
     received_at: Mapped[datetime]
     revision_started_at: Mapped[datetime]
@@ -250,11 +192,11 @@ class Inference(Table):
     instance_key: Mapped[int] = mapped_column(ForeignKey("instances.instance_key"))
     model_key: Mapped[int] = mapped_column(ForeignKey("models.model_key"))
     revision: Mapped[int]
-    state: Mapped[InferenceState] = mapped_column(_enum(InferenceState))
+    state: Mapped[InferenceState] = mapped_column(enum_column(InferenceState))
     attempts: Mapped[int] = mapped_column(default=0)
     started_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
-    verdict: Mapped[Verdict | None] = mapped_column(_enum(Verdict))
+    verdict: Mapped[Verdict | None] = mapped_column(enum_column(Verdict))
     probability: Mapped[float | None]
     operating_point: Mapped[float | None]
     lung_area_percent: Mapped[float | None]
@@ -284,7 +226,7 @@ class Result(Table):
     study_key: Mapped[int] = mapped_column(ForeignKey("studies.study_key"), index=True)
     inference_key: Mapped[int] = mapped_column(ForeignKey("inferences.inference_key"))
     revision: Mapped[int]
-    kind: Mapped[ResultKind] = mapped_column(_enum(ResultKind))
+    kind: Mapped[ResultKind] = mapped_column(enum_column(ResultKind))
     sop_class_uid: Mapped[str] = mapped_column(String(UID_LENGTH))
     sop_instance_uid: Mapped[str] = mapped_column(String(UID_LENGTH), unique=True)
     series_uid: Mapped[str] = mapped_column(String(UID_LENGTH))
@@ -357,8 +299,8 @@ class Delivery(Table):
     study_key: Mapped[int] = mapped_column(ForeignKey("studies.study_key"))
     result_key: Mapped[int] = mapped_column(ForeignKey("results.result_key"))
     peer_key: Mapped[int] = mapped_column(ForeignKey("peers.peer_key"))
-    instead_of: Mapped[ResultKind | None] = mapped_column(_enum(ResultKind))
-    state: Mapped[DeliveryState] = mapped_column(_enum(DeliveryState))
+    instead_of: Mapped[ResultKind | None] = mapped_column(enum_column(ResultKind))
+    state: Mapped[DeliveryState] = mapped_column(enum_column(DeliveryState))
     attempts: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[datetime]
     next_attempt_at: Mapped[datetime]

@@ -8,8 +8,9 @@ from sqlalchemy import inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from dicom_io.errors import SettingsError
+from worker.columns import Table
 from worker.database import Database, alembic_configuration
-from worker.tables import Event, Table
+from worker.tables import Event
 
 
 def test_upgrade_makes_every_table_and_downgrade_removes_them(empty_database_url: str) -> None:

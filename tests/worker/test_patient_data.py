@@ -10,6 +10,7 @@ import pytest
 from pydicom import Dataset
 from pydicom.uid import generate_uid
 from redis import Redis
+from sqlalchemy import MetaData
 
 from dicom_io.errors import AssociationFailed
 from dicom_io.phantom import draw_phantom, phantom_dataset
@@ -19,7 +20,6 @@ from tests.dicom_io.peers import association_with, store_bytes
 from tests.worker.nodes import RunningNode, running_node, waited_for
 from tests.worker.storage_scp import StorageScp, storage_scp
 from worker.database import Database
-from worker.tables import Table
 
 CANARIES = {
     "PatientName": "Canary^Bird",
@@ -178,9 +178,11 @@ def everything_in_the_database(node: RunningNode) -> str:
     database = Database(f"sqlite:///{node.environment['MULTIMIX_HOME']}/node.sqlite")
     try:
         with database.engine.connect() as connection:
+            tables = MetaData()
+            tables.reflect(connection)
             return "\n".join(
                 str(tuple(row))
-                for table in Table.metadata.sorted_tables
+                for table in tables.sorted_tables
                 for row in connection.execute(table.select())
             )
     finally:

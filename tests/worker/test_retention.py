@@ -19,22 +19,14 @@ from tests.worker.nodes import ROOT, waited_for
 from tests.worker.readings import bring, chest_film
 from tests.worker.storage_scp import storage_scp
 from worker.audit_chain import chain_new_entries, verify_chain
+from worker.columns import Table
 from worker.database import Database
 from worker.removal import delete_noted_files
 from worker.requeueing import requeue_study
 from worker.retention import RetentionRules, held, remove_expired
 from worker.settings import Settings
 from worker.studies import StudyState
-from worker.tables import (
-    Event,
-    FileToRemove,
-    Inference,
-    Instance,
-    Result,
-    Series,
-    Study,
-    Table,
-)
+from worker.tables import Event, FileToRemove, Inference, Instance, Result, Series, Study
 
 MONTH = RetentionRules(keep_for=timedelta(days=30), keep_bytes=None)
 

@@ -12,6 +12,7 @@ from worker.settings import Settings
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("dicom_io", "model", "worker")
 PICKLING_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve"}
+LOADERS = {"torch", "numpy"}
 
 
 def sources() -> list[Path]:
@@ -25,6 +26,8 @@ def unpickling(path: Path) -> Iterator[str]:
             names = {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             names = {(node.module or "").partition(".")[0]}
+            if node.module in LOADERS and any(alias.name == "load" for alias in node.names):
+                yield f"line {node.lineno} hides which load it calls"
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             yield from unsafe_load(node, node.func)
             continue
@@ -45,7 +48,7 @@ def unsafe_load(call: ast.Call, function: ast.Attribute) -> Iterator[str]:
     }
     if function.value.id == "torch" and values.get("weights_only") is not True:
         yield f"line {call.lineno} loads more than weights"
-    if function.value.id == "np" and values.get("allow_pickle", False) is not False:
+    if function.value.id in ("np", "numpy") and values.get("allow_pickle", False) is not False:
         yield f"line {call.lineno} allows a pickle"
 
 
@@ -62,7 +65,10 @@ def test_no_source_file_unpickles() -> None:
         "from joblib import load",
         "import torch\ntorch.load('x')",
         "import torch\ntorch.load('x', weights_only=False)",
+        "from torch import load\nload('x')",
         "import numpy as np\nnp.load('x', allow_pickle=True)",
+        "import numpy\nnumpy.load('x', allow_pickle=True)",
+        "from numpy import load\nload('x', allow_pickle=True)",
     ],
 )
 def test_what_would_unpickle_is_found(tmp_path: Path, source: str) -> None:

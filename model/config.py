@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dicom_io.errors import TrainingError
+from model.blocks import Norm
 from model.image_table import TABLE_SIDE
-from model.network import BridgePooling, BridgeScale, NetworkShape, Norm
+from model.network import BridgePooling, BridgeScale, NetworkShape
 
 # Group norm has eight groups.
 _Width = Annotated[int, Field(ge=8, multiple_of=8)]

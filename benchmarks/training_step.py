@@ -30,6 +30,7 @@ from torch.nn import functional as F
 from model.allocator import keep_freed_memory
 from model.config import TrainingConfig, checked_config
 from model.dropout import ByteDropout
+from model.instance_norm import InstanceNorm
 from model.learner import new_learner, take_step
 from model.losses import bernoulli_kl, dice_loss, pseudo_label_loss
 from model.network import MultiMixNetwork
@@ -110,8 +111,8 @@ def as_published(network: nn.Module) -> None:
     network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
-            if isinstance(child, nn.GroupNorm):
-                setattr(parent, name, nn.InstanceNorm2d(child.num_channels))
+            if isinstance(child, InstanceNorm):
+                setattr(parent, name, nn.InstanceNorm2d(child.num_features))
             elif isinstance(child, ByteDropout):
                 setattr(parent, name, nn.Dropout(child.dropped_values / 256))
 

@@ -25,7 +25,10 @@ class ByteDropout(nn.Module):
         share = self.dropped_values / _BYTE_VALUES
         if x.is_cuda:
             return F.dropout(x, share)
-        kept = random_bytes_like(x) >= self.dropped_values
+        # 1 where a byte is not below the dropped values, else 0: the same as comparing them, but
+        # numbers are converted eight times as fast as truth values.
+        highest_dropped = self.dropped_values - 1
+        kept = random_bytes_like(x).clamp_(highest_dropped, self.dropped_values) - highest_dropped
         return x * (kept.to(x.dtype) * (1 / (1 - share)))
 
     def extra_repr(self) -> str:

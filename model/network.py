@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.blocks import Context, DoubleConvolution, Norm
+from model.blocks import Context, DoubleConvolution, Norm, doubled
 from model.local_contrast import local_contrast
 
 BridgeScale = Literal["raw", "per_image"]
@@ -141,8 +141,7 @@ class Decoder(nn.Module):
         """Mask logits (batch, 1, height, width) from the encoder's features and the bridge."""
         x = features[-1]
         for block, skip in zip(self.blocks, reversed(features[:-1]), strict=True):
-            x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
-            joined = [x, skip]
+            joined = [doubled(x), skip]
             if bridge is not None:
                 joined.append(bridge.to(x.dtype, memory_format=torch.channels_last))
                 bridge = None

@@ -177,7 +177,8 @@ def test_group_norm_goes_into_the_encoder_alone():
     model = network(encoder_norm="group").eval()
 
     def has_weights(part):
-        return {m.affine for m in part.modules() if isinstance(m, nn.GroupNorm)}
+        norms = (nn.GroupNorm, nn.InstanceNorm2d)
+        return {m.affine for m in part.modules() if isinstance(m, norms)}
 
     assert has_weights(model.encoder) == {True}
     assert has_weights(model.decoder) == {False}  # instance norm

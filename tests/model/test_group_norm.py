@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from model.normalisation import GroupNorm
+from model.group_norm import GroupNorm
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

@@ -12,6 +12,7 @@ from torch import Tensor
 from model import augment
 from model.config import TrainingConfig
 from model.image_table import ImageTable
+from model.rand_augment import rand_augment
 from model.splits import Pools
 from model.streams import Stream, Streams, seeded
 
@@ -190,7 +191,7 @@ def weak_view(batch: Batch, config: TrainingConfig, generator: torch.Generator) 
 def strong_view(images: Tensor, config: TrainingConfig, generator: torch.Generator) -> Tensor:
     """The strong view of weakly moved images."""
     if config.strong_view == "rand_augment":
-        return augment.rand_augment(images, generator, config.rand_augment_operations)
+        return rand_augment(images, generator, config.rand_augment_operations)
     return augment.cut_out(exposed(images, config, generator), generator, config.cut_out)
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from model.image_table import ImageRecord, ImageTable
@@ -70,3 +71,13 @@ def film_table(count: int, **changes: object) -> ImageTable:
         masks=np.stack([film.mask_hw for film in films]),
         problems=(),
     )
+
+
+def blobs(count=6, side=64):
+    """Smooth off-centre blobs in [-1, 1] and the masks of their bright halves."""
+    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    centres = 24 + torch.arange(count) * 2.0
+    images = torch.stack(
+        [2 * torch.exp(-((y - c) ** 2 + (x - 28) ** 2) / 200) - 1 for c in centres]
+    )[:, None]
+    return images, (images > 0).float()

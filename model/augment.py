@@ -5,6 +5,7 @@ intensity never moves a pixel. All functions take images in [-1, 1] (air is -1) 
 generator they are given, so that a seed decides every view.
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -127,6 +128,27 @@ def vary_intensity(images: Tensor, generator: torch.Generator, strength: float =
     noise = torch.randn(images.shape, generator=generator)
     grey = grey + noise * each(0.0, 0.05)
     return (grey * 2 - 1).clamp(-1, 1)
+
+
+def blur(images: Tensor, generator: torch.Generator, widest: float) -> Tensor:
+    """Blur every other image or so, each by a Gaussian of its own width: coarser detectors.
+
+    Args:
+        images: float, (batch, 1, side, side).
+        generator: source of every draw.
+        widest: largest standard deviation, as a share of the side.
+    """
+    count, side = len(images), images.shape[-1]
+    is_blurred = torch.rand(count, generator=generator) < 0.5
+    spread = is_blurred * uniform(generator, count, 0, widest * side)
+    reach = math.ceil(3 * widest * side)
+    offsets = torch.arange(-reach, reach + 1)
+    weights = torch.exp(-0.5 * (offsets / spread.clamp_min(1e-3)[:, None]) ** 2)
+    weights = (weights / weights.sum(1, keepdim=True)).view(count, 1, 1, -1)
+    # One image a channel, so that each has its own weights.
+    padded = F.pad(images, (reach,) * 4, mode="reflect").transpose(0, 1)
+    blurred_rows = F.conv2d(padded, weights, groups=count)
+    return F.conv2d(blurred_rows, weights.transpose(2, 3), groups=count).transpose(0, 1)
 
 
 def displace(images: Tensor, generator: torch.Generator, furthest: float = 0.03) -> Tensor:

@@ -104,7 +104,9 @@ class TrainingConfig(_Frozen):
             cut-out; ``patchwork`` the same with a part of another film in place of the cut-out.
         rand_augment_operations: operations that each ``rand_augment`` view goes through.
         exposure: how far ``exposure`` and ``patchwork`` and images with masks are re-exposed,
-            relative to ``augment.vary_intensity``'s ranges; labelled images half as far.
+            relative to ``augment.vary_intensity``'s ranges.
+        labelled_exposure: how far labelled images are, relative to that.
+        blur: widest blur of all these, a standard deviation as a share of the side.
         cut_out: largest side of the rectangle that ``exposure`` greys out, as a share of the side.
         flip: probability that a view is a mirror image.
         shift: largest shift of every view, as a share of the side.
@@ -160,6 +162,8 @@ class TrainingConfig(_Frozen):
     strong_view: Literal["rand_augment", "exposure", "patchwork"] = "rand_augment"
     rand_augment_operations: int = Field(default=2, ge=0)
     exposure: float = Field(default=1.0, ge=0, le=2)
+    labelled_exposure: float = Field(default=0.5, ge=0, le=1)
+    blur: float = Field(default=0.0, ge=0, le=0.03)
     cut_out: float = Field(default=0.3, ge=0, le=1)
     flip: float = Field(default=0.5, ge=0, le=1)
     shift: float = Field(default=0.125, ge=0, le=0.5)

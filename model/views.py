@@ -137,11 +137,11 @@ def draw(table: ImageTable, pools: Pools, stream: Stream, step: int, side: int) 
 
 
 def labelled_view(batch: Batch, config: TrainingConfig, generator: torch.Generator) -> Batch:
-    """Move labelled images; where the strong view is an exposure, re-expose them gently too."""
+    """Move labelled images; where the strong view is an exposure, re-expose them too."""
     moved = weak_view(batch, config, generator)
     if config.strong_view == "rand_augment":
         return moved
-    images = augment.vary_intensity(moved.images, generator, strength=0.5 * config.exposure)
+    images = exposed(moved.images, config, generator, config.labelled_exposure)
     return Batch(images, moved.masks, moved.classes)
 
 
@@ -195,6 +195,10 @@ def strong_view(images: Tensor, config: TrainingConfig, generator: torch.Generat
     return augment.cut_out(exposed(images, config, generator), generator, config.cut_out)
 
 
-def exposed(images: Tensor, config: TrainingConfig, generator: torch.Generator) -> Tensor:
-    """Images as other scanners and exposures would have given them."""
-    return augment.vary_intensity(images, generator, config.exposure)
+def exposed(
+    images: Tensor, config: TrainingConfig, generator: torch.Generator, share: float = 1.0
+) -> Tensor:
+    """Images as other scanners and exposures would have given them, to a share of the settings."""
+    if config.blur:
+        images = augment.blur(images, generator, config.blur)
+    return augment.vary_intensity(images, generator, share * config.exposure)

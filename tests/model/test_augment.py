@@ -48,6 +48,10 @@ def test_a_certain_flip_mirrors_left_and_right():
     assert torch.equal(moved.masks, masks.flip(3))
 
 
+def blur(images, generator):
+    return augment.blur(images, generator, 0.02)
+
+
 def test_half_of_all_images_are_flipped():
     maps = augment.affine_maps(2000, Geometry(), generator())
     assert float((maps[:, 0, 0] < 0).float().mean()) == pytest.approx(0.5, abs=0.05)
@@ -111,7 +115,7 @@ def test_without_a_distance_nothing_bends():
 
 @pytest.mark.parametrize(
     "view",
-    [augment.vary_intensity, augment.cut_out, rand_augment],
+    [augment.vary_intensity, blur, augment.cut_out, rand_augment],
 )
 def test_a_view_depends_on_its_generator_alone(view):
     images, _ = blobs()
@@ -121,7 +125,7 @@ def test_a_view_depends_on_its_generator_alone(view):
 
 @pytest.mark.parametrize(
     "view",
-    [augment.vary_intensity, augment.cut_out, rand_augment],
+    [augment.vary_intensity, blur, augment.cut_out, rand_augment],
 )
 def test_a_view_keeps_shape_and_range_and_its_input(view):
     images, _ = blobs()
@@ -149,6 +153,20 @@ def test_intensity_without_strength_leaves_images_alone():
     images, _ = blobs()
     seen = augment.vary_intensity(images, generator(), strength=0)
     torch.testing.assert_close(seen, images, atol=1e-3, rtol=0)
+
+
+def test_half_of_all_images_are_blurred_each_by_its_own_width():
+    point = torch.zeros(400, 1, 65, 65)
+    point[:, :, 32, 32] = 1
+    seen = augment.blur(point, generator(), widest=0.04)
+    torch.testing.assert_close(seen.sum((1, 2, 3)), torch.ones(400))
+    is_blurred = seen[:, 0, 32, 32] < 0.999
+    assert 0.35 < float(is_blurred.float().mean()) < 0.55  # the narrowest ones do not show
+    assert torch.equal(seen[~is_blurred].round(), point[~is_blurred])
+    distance = (torch.arange(65) - 32.0) ** 2
+    spread = (seen[is_blurred].sum((1, 2)) * distance).sum(1).sqrt()
+    assert float(spread.max()) == pytest.approx(0.04 * 65, abs=0.1)
+    assert float(spread.min()) < 0.5
 
 
 def test_a_patch_shows_the_film_before_and_says_where():

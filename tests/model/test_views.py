@@ -5,7 +5,7 @@ from model import augment
 from model.presets import configure
 from model.splits import divide_as_configured
 from model.streams import make_streams
-from model.views import Batch, unlabelled_views, views_of_step, weak_view
+from model.views import Batch, labelled_view, unlabelled_views, views_of_step, weak_view
 from tests.model.films import film_table
 
 CPU = torch.device("cpu")
@@ -146,6 +146,26 @@ def test_every_augmentation_is_a_setting(table):
     paper = small("paper", *still, "rand_augment_operations=0")
     seen = unlabelled_views(batch, paper, torch.Generator().manual_seed(1))
     assert torch.equal(seen.strong, seen.weak)
+
+
+def test_labelled_images_are_re_exposed_to_their_share_and_blurred_like_the_others(table):
+    images, masks = table.tensors(range(8), 64)
+    batch = Batch(images, masks, torch.zeros(8, dtype=torch.int64))
+    still = ("flip=0", "shift=0", "rotate=0", "scale=0")
+
+    def seen(*overrides):
+        config = small("best", *still, *overrides)
+        return labelled_view(batch, config, torch.Generator().manual_seed(1)).images
+
+    def roughness(films):
+        return float((films[..., 1:] - films[..., :-1]).abs().mean())
+
+    def change(films):
+        return float((films - images).abs().mean())
+
+    torch.testing.assert_close(seen("labelled_exposure=0"), images, atol=1e-3, rtol=0)
+    assert 0 < change(seen("labelled_exposure=0.2")) < change(seen("labelled_exposure=1"))
+    assert roughness(seen("labelled_exposure=0", "blur=0.03")) < 0.9 * roughness(images)
 
 
 def test_images_with_masks_are_left_alone_in_the_papers_preset(table):

@@ -122,7 +122,8 @@ def reliability_chart(probabilities: Floats, labels: Ints, ece: float) -> Figure
         ylabel="observed frequency",
         title=f"Reliability, ECE {ece:.3f}",
     )
-    axes.legend(frameon=False, fontsize=8, loc="upper left")
+    # Points may lie anywhere inside the axes.
+    figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=2)
     return figure
 
 

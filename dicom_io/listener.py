@@ -118,6 +118,11 @@ class Listener:
         with self._lock:
             return tuple(self._accepted.values())
 
+    @property
+    def received_bytes(self) -> int:
+        """What is held in memory of objects that are being received, of all associations."""
+        return self._limits.datasets.held
+
     def start(self) -> None:
         """Listen, in threads of its own; returns when connections are taken.
 

@@ -302,6 +302,8 @@ def _valid_element(source: Dataset, keyword: str) -> DataElement | None:
         return None
     if vr != element.VR:
         return None
+    if keyword == "TimezoneOffsetFromUTC" and element.VM > 1:
+        return None  # of two clocks neither is the film's
     values = element.value if element.VM > 1 else [element.value]
     try:
         kept = [_checked(keyword, vr, value) for value in values]

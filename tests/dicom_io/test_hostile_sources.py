@@ -93,6 +93,8 @@ def test_no_text_under_another_representation_can_stop_a_result(contents, vr, ch
     ("keyword", "content"),
     [
         ("TimezoneOffsetFromUTC", b"+9999"),
+        ("TimezoneOffsetFromUTC", b"\\"),
+        ("TimezoneOffsetFromUTC", b"+0100\\+0200"),
         ("SpecificCharacterSet", b"\x00\x01"),
         ("InstanceNumber", b"99999999999999999999"),
         ("ImagerPixelSpacing", b"inf\\inf"),

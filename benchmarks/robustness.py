@@ -47,7 +47,7 @@ FIGURES = {
 }
 
 
-def brighter_in_the_middle(power: float) -> Callable[[GreyFilm], GreyFilm]:
+def gamma(power: float) -> Callable[[GreyFilm], GreyFilm]:
     """Another gamma; below 1 the film gets brighter."""
     return lambda film_hw: film_hw**power
 
@@ -87,9 +87,8 @@ def compressed(quality: int) -> Callable[[GreyFilm], GreyFilm]:
 
     def decoded(film_hw: GreyFilm) -> GreyFilm:
         stored = io.BytesIO()
-        Image.fromarray(np.round(film_hw * 255).astype(np.uint8)).save(
-            stored, "JPEG", quality=quality
-        )
+        grey = Image.fromarray(np.round(film_hw * 255).astype(np.uint8))
+        grey.save(stored, "JPEG", quality=quality)
         return np.asarray(Image.open(stored), dtype=np.float64) / 255
 
     return decoded
@@ -97,8 +96,8 @@ def compressed(quality: int) -> Callable[[GreyFilm], GreyFilm]:
 
 ALTERATIONS: dict[str, Callable[[GreyFilm], GreyFilm]] = {
     "as it is": lambda film_hw: film_hw,
-    "gamma 0.6": brighter_in_the_middle(0.6),
-    "gamma 1.6": brighter_in_the_middle(1.6),
+    "gamma 0.6": gamma(0.6),
+    "gamma 1.6": gamma(1.6),
     "contrast x 0.6": contrast(0.6),
     "contrast x 1.5, cut off": contrast(1.5),
     "every grey equally frequent": equalised,
@@ -124,11 +123,11 @@ def of_rows(table: ImageTable, rows: list[int]) -> ImageTable:
     return replace(table, records=records, images=table.images[chosen], masks=table.masks[chosen])
 
 
-def share_right(scored: list[Scored], class_index: int, operating_point: float) -> float:
-    """Of the films of one class, those that are told so."""
+def share_right(scored: list[Scored], class_index: int, operating_point: float) -> float | None:
+    """Of the films of one class, those that are told so; None where there is none."""
     of_class = [s.probability for s in scored if s.record.class_index == class_index]
     is_pneumonia = np.array(of_class) >= operating_point
-    return float((is_pneumonia == bool(class_index)).mean())
+    return float((is_pneumonia == bool(class_index)).mean()) if of_class else None
 
 
 def figures_of(table: ImageTable, predictor: Predictor) -> dict[str, Any]:
@@ -151,6 +150,8 @@ def main() -> int:
     keep_freed_memory()
     table = load_exports([options.data], options.cache)
     of_split = [row for row, record in enumerate(table.records) if record.split == options.split]
+    if not of_split:
+        parser.error(f"no film of split {options.split!r}")
     films = of_rows(table, of_split[:: options.every])
     predictor = Predictor.load(options.checkpoint)
     console = Console(width=120)

@@ -29,10 +29,15 @@ def pytorchs_doubled(x):
 def test_maps_are_doubled_as_pytorch_does_both_ways_and_keep_their_channels_innermost():
     drawn = torch.randn(2, 4, 6, 10, generator=torch.Generator().manual_seed(0))
     beside = torch.ones(2, 3, 12, 20)
-    found = []
+    found, comes_back_innermost = [], []
     for way in (doubled, pytorchs_doubled):
         x = drawn.contiguous(memory_format=torch.channels_last).requires_grad_()
         y = way(x)
+        y.grad_fn.register_prehook(
+            lambda gradients: comes_back_innermost.append(
+                gradients[0].is_contiguous(memory_format=torch.channels_last)
+            )
+        )
         # As in the decoder: the gradient that comes back is a part of one with more channels.
         joined = torch.cat([y, beside], dim=1).contiguous(memory_format=torch.channels_last)
         joined.square().sum().backward()
@@ -40,3 +45,4 @@ def test_maps_are_doubled_as_pytorch_does_both_ways_and_keep_their_channels_inne
     for mine, reference in zip(*found, strict=True):
         torch.testing.assert_close(mine, reference)
     assert found[0][1].is_contiguous(memory_format=torch.channels_last)
+    assert comes_back_innermost == [True, False], "which is all that PyTorch's way lacks"
